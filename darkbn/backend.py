@@ -1,0 +1,106 @@
+"""Backends: where a layer's kernels come from and what its arrays are."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from darkbn import signature
+from darkbn.errors import DeviceError
+
+#: Names that `get_backend` and `device=` take.
+BACKENDS = ("cpu", "reference")
+
+
+@functools.cache
+def families() -> tuple[str, ...]:
+    """Names of the kernel families: the modules of darkbn.reference."""
+    import darkbn.reference
+
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(darkbn.reference.__path__) if not m.name.startswith("_")))
+
+
+def reference_family(family: str) -> ModuleType:
+    """The module that defines a family's contract."""
+    return importlib.import_module(f"darkbn.reference.{family}")
+
+
+class Backend:
+    """Kernels of one device. `backend.pooling.maxpool(...)` checks its arguments; `backend.raw.pooling` does not.
+
+    Attributes:
+        name: "cpu" or "reference".
+        xp: the array module of its arrays (NumPy here).
+        dtype: element type of its floating-point arrays, "float32" or "float64".
+    """
+
+    def __init__(self, name: str, xp: Any, dtype: str) -> None:
+        self.name = name
+        self.xp = xp
+        self.dtype = dtype
+        self.raw = _RawFamilies(self)
+
+    def __getattr__(self, family: str) -> Any:
+        if family not in families():
+            raise AttributeError(f"backend {self.name!r} has no kernel family {family!r}")
+        reference, kernels = reference_family(family), getattr(self.raw, family)
+        functions = {
+            name: signature.checked(
+                getattr(reference, name), getattr(kernels, name), f"{family}.{name}", self.dtype, self.xp
+            )
+            for name in signature.kernel_names(reference)
+        }
+        namespace = SimpleNamespace(**functions)
+        setattr(self, family, namespace)
+        return namespace
+
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
+        """A new array of the backend's float type (or dtype), contents undefined."""
+        return self.xp.empty(shape, dtype=dtype or self.dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
+        """A new array of zeros."""
+        return self.xp.zeros(shape, dtype=dtype or self.dtype)
+
+    def array(self, values: Any, dtype: str | None = None) -> Any:
+        """A contiguous array of the backend's float type (or dtype) with these values; no copy when it is one."""
+        return self.xp.ascontiguousarray(values, dtype=dtype or self.dtype)
+
+    def __repr__(self) -> str:
+        return f"Backend({self.name!r}, {self.dtype})"
+
+
+class _RawFamilies:
+    """Unchecked kernel modules of a backend, imported when first used."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, family: str) -> Any:
+        if family.startswith("_") or family not in families():
+            raise AttributeError(f"no kernel family {family!r}")
+        if self._backend.name == "reference":
+            module: Any = reference_family(family)
+        else:
+            from darkbn import cpu
+
+            module = cpu.load(family)
+        setattr(self, family, module)
+        return module
+
+
+@functools.cache
+def get_backend(name: str | Backend) -> Backend:
+    """The backend of that name. Raises DeviceError with the reason when there is none."""
+    if isinstance(name, Backend):
+        return name
+    if name == "cpu":
+        return Backend("cpu", np, "float32")
+    if name == "reference":
+        return Backend("reference", np, "float64")
+    raise DeviceError(f"unknown device {name!r}: expected one of {', '.join(BACKENDS)}")

@@ -1,0 +1,1 @@
+"""The `darkbn` command."""

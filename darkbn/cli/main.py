@@ -1,0 +1,45 @@
+"""The `darkbn` command: its subcommands live in the modules beside this one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from darkbn.cli import classify, detect, doctor, info
+from darkbn.version import __version__
+
+app = typer.Typer(
+    name="darkbn",
+    help="Run Darknet networks (.cfg and .weights): detection and classification.",
+    epilog="Each command has examples in its own help: darkbn detect --help",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("detect", epilog=detect.EXAMPLES)(detect.detect)
+app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
+app.command("info", epilog=info.EXAMPLES)(info.info)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"darkbn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the command. Exit status: 0, 1 when some picture failed, 2 when nothing could be done."""
+    app()

@@ -1,0 +1,6 @@
+from darkbn.signature import Array
+
+def loss_workspace(c: int, m: int, classes: int, threads: int) -> int: ...
+def loss(
+    output: Array, truth: Array, delta: Array, costs: Array, workspace: Array, classes: int, threads: int
+) -> None: ...

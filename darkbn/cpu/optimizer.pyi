@@ -1,0 +1,3 @@
+from darkbn.signature import Array
+
+def sgd(weights: Array, updates: Array, rate: float, momentum: float, decay: float, threads: int) -> None: ...

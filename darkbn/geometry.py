@@ -1,0 +1,59 @@
+"""What sizes must be to each other where the symbols of a kernel's contract cannot say it, once for all backends."""
+
+from __future__ import annotations
+
+from darkbn.errors import ShapeError
+
+#: Largest pooling window; kernels keep padded rows of this scale on the stack.
+MAX_WINDOW = 1024
+
+
+def pooled_size(length: int, size: int, stride: int, padding: int) -> int:
+    """Windows that fit along an axis, as both Darknets count: padding is the total of both sides."""
+    return (length + padding - size) // stride + 1
+
+
+def require_window(kernel: str, size: int, stride_y: int, stride_x: int, padding: int) -> None:
+    """Raise ShapeError unless windows of that size, stride and padding exist."""
+    _require(1 <= size <= MAX_WINDOW, kernel, f"size must be 1 to {MAX_WINDOW}, found {size}")
+    strides = f"stride_y={stride_y}, stride_x={stride_x}"
+    _require(min(stride_y, stride_x) >= 1, kernel, f"strides must be at least 1, found {strides}")
+    _require(padding >= 0, kernel, f"padding must be at least 0, found {padding}")
+
+
+def require_range(kernel: str, name: str, start: int, count: int, length: int) -> None:
+    """Raise ShapeError unless count values from start lie inside an axis of that length."""
+    _require(
+        0 <= start <= length - count and count >= 0,
+        kernel,
+        f"{count} values from {start} are not inside {name}, which has {length}",
+    )
+
+
+def require_blocks(kernel: str, image: tuple[int, ...], blocks: tuple[int, ...], stride: int, *, rest: bool) -> None:
+    """Raise ShapeError unless blocks of stride x stride make the image.
+
+    Args:
+        kernel: name for the message.
+        image: its height and width.
+        blocks: how many there are in a column and in a row.
+        stride: edge of a block.
+        rest: whether rows and columns of the image may be left over that are less than a block.
+    """
+    _require(stride >= 1, kernel, f"stride must be at least 1, found {stride}")
+    left = [length - count * stride for length, count in zip(image, blocks, strict=True)]
+    fits = all(0 <= n < (stride if rest else 1) for n in left)
+    (height, width), (rows, columns) = image, blocks
+    _require(fits, kernel, f"{rows} x {columns} blocks of {stride} x {stride} do not make {height} x {width}")
+
+
+def require_depth(kernel: str, space: tuple[int, ...], depth: tuple[int, ...], stride: int) -> None:
+    """Raise ShapeError unless space is (c, h, w) and depth (c*stride*stride, h/stride, w/stride)."""
+    require_blocks(kernel, space[1:], depth[1:], stride, rest=False)
+    expected = space[0] * stride * stride
+    _require(depth[0] == expected, kernel, f"the blocks have {expected} channels, found {depth[0]}")
+
+
+def _require(condition: bool, kernel: str, problem: str) -> None:
+    if not condition:
+        raise ShapeError(f"{kernel}: {problem}")

@@ -1,0 +1,348 @@
+"""The layer: sizes first, then declared buffers, then passes."""
+
+from __future__ import annotations
+
+import builtins
+import enum
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from darkbn.backend import Backend, get_backend
+from darkbn.cfg import Section
+from darkbn.conventions import BatchNormConvention, get_convention
+from darkbn.errors import CfgError, DarkbnError
+from darkbn.options import Options, option
+from darkbn.state import NetworkState, UpdateArgs
+
+#: Said of options that change training in a way that is not built.
+NOT_TRAINED = "training with this option is not supported"
+
+
+class Role(enum.Enum):
+    """What an array is for. Decides who allocates, saves, updates, moves and counts it."""
+
+    PARAMETER = "parameter"  # learned; in the weights file
+    UPDATE = "update"  # accumulated gradient of the parameter of the same name
+    STATISTIC = "statistic"  # rolling statistics; in the weights file, not learned
+    ACTIVATION = "activation"  # depends on the input; per sample
+    SCRATCH = "scratch"  # kept between forward and backward
+    STATE = "state"  # carried from one pass to the next
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One array of a layer.
+
+    Attributes:
+        name: attribute of the layer that holds it.
+        shape: its shape.
+        role: see Role.
+        training: whether only training needs it.
+        dtype: element type; None = the backend's float type.
+        fill: initial value.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+    training: bool = False
+    dtype: str | None = None
+    fill: float = 0.0
+
+    def nbytes(self, float_dtype: str) -> int:
+        """Bytes it takes; exact for any size (Python integers)."""
+        return math.prod(self.shape) * np.dtype(self.dtype or float_dtype).itemsize
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOptions(Options):
+    """Options that every section understands."""
+
+    truth: bool = option(False, only="darknet")
+    onlyforward: bool = option(False)
+    stopbackward: int = option(0)
+    dontsave: bool = option(False, only="darknet")
+    dontload: bool = option(False)
+    numload: int = option(0, only="darknet", minimum=0)
+    dontloadscales: bool = option(False)
+    learning_rate: float = option(1.0)
+    smooth: float = option(0.0, only="darknet")
+    clip: float = option(0.0, only="alexeyab")
+    dont_update: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    burnin_update: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    train_only_bn: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a layer is built from besides its options.
+
+    Attributes:
+        batch: samples per pass (batch / subdivisions * time_steps).
+        h, w, c: image shape of the input; 0 when it has none (after connected layers).
+        inputs: values per sample of the input.
+        backend: where its arrays live.
+        dialect: "darknet" or "alexeyab".
+        convention: of batch normalization.
+        time_steps: samples of the batch that follow each other in time.
+        layers: the layers before this one.
+        index: its own index.
+        section: its text, for messages; None when built by a make_ function.
+        net_h, net_w: size of the network's input.
+        warnings: where a layer reports what is odd but can be meant; see `warn`.
+    """
+
+    batch: int
+    h: int = 0
+    w: int = 0
+    c: int = 0
+    inputs: int = 0
+    backend: Backend = field(default_factory=lambda: get_backend("cpu"))
+    dialect: str = "darknet"
+    convention: BatchNormConvention = field(default_factory=lambda: get_convention("darknet"))
+    time_steps: int = 1
+    layers: Sequence[Layer] = ()
+    index: int = 0
+    section: Section | None = None
+    net_h: int = 0
+    net_w: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, problem: str, *, key: str | None = None) -> None:
+        """Report something odd, with file, line, section and layer."""
+        self.warnings.append(str(self.error(problem, key=key)))
+
+    def error(self, problem: str, *, key: str | None = None) -> DarkbnError:
+        """A CfgError that names file, line, section and layer, or just the problem without a section."""
+        if self.section is None:
+            return CfgError(problem, key=key, index=self.index, file="<arguments>")
+        return self.section.error(problem, key=key, index=self.index)
+
+    def find_layer(self, index: int, *, key: str = "from") -> Layer:
+        """The layer that an index in the cfg means: absolute, or counted back from this one where negative.
+
+        Raises CfgError unless it comes before this one.
+        """
+        target = index if index >= 0 else self.index + index
+        if not 0 <= target < self.index:
+            valid = f"0 to {self.index - 1} or -1 to -{self.index}" if self.index else "none, this is the first one"
+            raise self.error(f"{index} means layer {target}, but it must come before this one: {valid}", key=key)
+        return self.layers[target]
+
+    def require_image(self, what: str) -> None:
+        """Raise CfgError unless the input is an image."""
+        if not (self.h and self.w and self.c):
+            before = (
+                f"layer {self.index - 1} gives {self.inputs} values without image shape"
+                if self.index
+                else "[net] gives no width, height and channels"
+            )
+            subject = "" if self.section else f"{what} "
+            raise self.error(f"{subject}needs an input with width, height and channels; {before}")
+
+
+class Layer:
+    """Base of all layers.
+
+    A subclass sets `type`, `options_class`, computes sizes in `shape()`, declares `buffers()` and implements `forward`,
+    `backward`. Arrays become attributes when `allocate` is called.
+
+    Attributes:
+        type: Darknet's name of the section.
+        batch, h, w, c, inputs: input shape per sample; out_h, out_w, out_c, outputs: output shape.
+        output: (batch, out_c, out_h, out_w), or (batch, outputs) without image shape.
+        delta: gradient with respect to output (descent direction), same shape; only when training.
+        cost: loss of the last training pass for layers with a loss, else None.
+    """
+
+    type: ClassVar[str]
+    sections: ClassVar[tuple[str, ...]]
+    options_class: ClassVar[builtins.type[LayerOptions]] = LayerOptions
+    #: Whether training passes compute a loss (`cost`) and write `delta` themselves.
+    has_cost: ClassVar[bool] = False
+    #: Whether detections are read from its output.
+    is_head: ClassVar[bool] = False
+
+    def __init__(self, options: Any, context: Context) -> None:
+        self.options: Any = options
+        self.context = context
+        self.backend = context.backend
+        self.batch = context.batch
+        self.h, self.w, self.c, self.inputs = context.h, context.w, context.c, context.inputs
+        self.out_h = self.out_w = self.out_c = 0
+        self.outputs = 0
+        self.cost: float | None = None
+        self.trainable = False
+        self.output: Any = None
+        self.delta: Any = None
+        self.shape()
+
+    @classmethod
+    def build(cls, options: Any, context: Context) -> Layer:
+        """The layer that a section's options ask for: of this class, unless an option wants another."""
+        return cls(options, context)
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for attributes that do not exist: arrays are set by `allocate`.
+        kind = "is not allocated (it exists after allocate(), or in training only)"
+        if name.startswith("__") or "options" not in self.__dict__ or name not in {b.name for b in self.buffers()}:
+            kind = "does not exist"
+        raise AttributeError(f"{name} of {self.type} layer {kind}")
+
+    # -- sizes ---------------------------------------------------------------------------------------------------
+
+    def shape(self) -> None:
+        """Compute out_h, out_w, out_c and outputs from the input's sizes; raise CfgError when they cannot be."""
+        raise NotImplementedError
+
+    def set_output(self, h: int, w: int, c: int) -> None:
+        """Give the output an image shape."""
+        if h < 1 or w < 1 or c < 1:
+            raise self.context.error(
+                f"the output would be {w} x {h} x {c} (width, height, channels);"
+                f" the input is {self.w} x {self.h} x {self.c}"
+            )
+        self.out_h, self.out_w, self.out_c, self.outputs = h, w, c, h * w * c
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of `output`."""
+        if self.out_h and self.out_w and self.out_c:
+            return (self.batch, self.out_c, self.out_h, self.out_w)
+        return (self.batch, self.outputs)
+
+    def reshape(self, w: int, h: int, c: int, inputs: int) -> None:
+        """Compute the sizes anew for an input of another size; arrays stay as they are until `allocate`.
+
+        Raises CfgError when the sizes cannot be.
+        """
+        self.w, self.h, self.c, self.inputs = w, h, c, inputs
+        self.shape()
+
+    def resize(self, w: int, h: int) -> None:
+        """Take an input of w x h with as many channels: arrays that depend on it are made anew.
+
+        Parameters and statistics keep their values. Raises CfgError when the sizes cannot be.
+        """
+        old = (self.w, self.h, self.c, self.inputs)
+        try:
+            self.reshape(w, h, self.c, w * h * self.c)
+        except DarkbnError:
+            self.reshape(*old)
+            raise
+        if self.output is not None:
+            self.allocate(self.trainable)
+
+    # -- arrays --------------------------------------------------------------------------------------------------
+
+    def buffers(self) -> list[Buffer]:
+        """All arrays of the layer, each declared once."""
+        return self.output_buffers()
+
+    def output_buffers(self) -> list[Buffer]:
+        """The declarations of output and delta."""
+        return [
+            Buffer("output", self.output_shape, Role.ACTIVATION),
+            Buffer("delta", self.output_shape, Role.ACTIVATION, training=True),
+        ]
+
+    @property
+    def sublayers(self) -> dict[str, Layer]:
+        """Layers inside this one, by their Darknet names (recurrent layers have them)."""
+        return {}
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all inside it, with dotted name prefixes ("", "input_layer.", ...)."""
+        yield prefix, self
+        for name, layer in self.sublayers.items():
+            yield from layer.walk(f"{prefix}{name}.")
+
+    def allocate(self, training: bool) -> None:
+        """Make the declared arrays; those that exist with the right shape keep their values."""
+        self.trainable = training
+        for buffer in self.buffers():
+            if buffer.training and not training:
+                continue
+            old = getattr(self, buffer.name, None)
+            if old is None or old.shape != buffer.shape:
+                setattr(self, buffer.name, self.backend.zeros(buffer.shape, buffer.dtype))
+                if buffer.fill:
+                    getattr(self, buffer.name).fill(buffer.fill)
+        for layer in self.sublayers.values():
+            layer.allocate(training)
+
+    def nbytes(self, training: bool) -> int:
+        """Bytes of all declared arrays."""
+        own = sum(b.nbytes(self.backend.dtype) for b in self.buffers() if training or not b.training)
+        return own + sum(layer.nbytes(training) for layer in self.sublayers.values())
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Give the parameters their initial random values."""
+        for layer in self.sublayers.values():
+            layer.initialize(rng)
+
+    def weights_order(self) -> tuple[str, ...]:
+        """Names of the arrays as they follow each other in a .weights file of this dialect."""
+        return ()
+
+    def untrainable(self) -> list[str]:
+        """Why the layer cannot be trained; empty when it can."""
+        reasons: list[str] = self.options.untrainable(self.context.dialect)
+        return reasons
+
+    # -- passes --------------------------------------------------------------------------------------------------
+
+    def forward(self, net: NetworkState) -> None:
+        """Compute output from net.input."""
+        raise NotImplementedError
+
+    def backward(self, net: NetworkState) -> None:
+        """Accumulate updates from delta and add the input's gradient to net.delta (when it is not None)."""
+        raise NotImplementedError
+
+    def update(self, args: UpdateArgs) -> None:
+        """Apply the accumulated updates to the parameters (layers without parameters do nothing)."""
+        apply_updates(self, args)
+        for layer in self.sublayers.values():
+            layer.update(args)
+
+    def reset_state(self, sample: int | None = None) -> None:
+        """Forget what earlier passes left behind, for one sample of a step or for all. Most layers keep nothing."""
+        for buffer in self.buffers():
+            if buffer.role is Role.STATE:
+                getattr(self, buffer.name)[slice(None) if sample is None else sample].fill(0)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of one forward pass of one sample, as Darknet counts them."""
+        return 0
+
+    def describe(self) -> tuple[str, str]:
+        """What `summary` shows as filters and size: ("32", "3 x 3 / 1") for a convolution."""
+        return "", ""
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(n) for n in (self.out_w, self.out_h, self.out_c) if n) or str(self.outputs)
+        return f"<{self.type} layer {self.context.index}: {shape}>"
+
+
+#: Parameter and its accumulated gradient; weight decay acts on the first pair only.
+UPDATES = (("weights", "weight_updates"), ("biases", "bias_updates"), ("scales", "scale_updates"))
+
+
+def apply_updates(l: Layer, args: UpdateArgs) -> None:
+    """One step of gradient descent with momentum on whichever of weights, biases and scales the layer has.
+
+    updates -= decay * batch * weights; weights += learning_rate / batch * updates; updates *= momentum, as in Darknet,
+    which decays weights but neither biases nor scales.
+    """
+    rate = args.learning_rate * l.options.learning_rate / args.batch
+    for parameter, updates in UPDATES:
+        if hasattr(l, updates):
+            decay = args.decay * args.batch if parameter == "weights" else 0.0
+            arrays = (getattr(l, parameter).reshape(-1), getattr(l, updates).reshape(-1))
+            l.backend.optimizer.sgd(*arrays, rate, args.momentum, decay, args.threads)

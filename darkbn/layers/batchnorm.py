@@ -1,0 +1,201 @@
+"""[batchnorm], and the batch normalization inside convolutional and connected layers.
+
+    x_norm = (x - mean) / root(variance),  output = scales * x_norm + biases
+
+with the statistics of the batch in training and the rolling ones otherwise. The convention (`darkbn.conventions`) says
+how the variance is divided, where epsilon goes, how fast the rolling statistics follow, and which gradient is taken.
+
+Departures from Darknet: the standalone layer learns its scales in both dialects (pj-standalone-batchnorm-not-updated;
+its biases stay in dialect darknet, whose files have no room for them), and adds its gradient to the layer before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from darkbn.conventions import BatchNormConvention
+from darkbn.errors import TrainingError
+from darkbn.layers.base import Buffer, Context, Layer, Role, apply_updates
+from darkbn.state import NetworkState, UpdateArgs
+
+#: The arrays as they follow each other in a .weights file.
+FILE_ORDER = ("scales", "rolling_mean", "rolling_variance")
+
+
+class BatchNormalized(Layer):
+    """A layer that can normalize its output. Arrays, one value per channel: scales, mean, variance, rolling_mean,
+    rolling_variance, scale_updates, mean_delta, variance_delta; `x`, the values before, shaped like output."""
+
+    @property
+    def convention(self) -> BatchNormConvention:
+        """The convention of batch normalization that this layer follows."""
+        return self.context.convention
+
+    @property
+    def x_norm(self) -> Any:
+        """(x - mean) / root(variance) of the last training pass, shaped like output; computed on access."""
+        x = _by_channel(self, self.x)
+        out = self.backend.empty(x.shape)
+        c = self.convention
+        self.backend.batchnorm.normalize(x, out, self.mean, self.variance, c.epsilon, int(c.epsilon_outside), 1)
+        return out.reshape(self.output_shape)
+
+
+def channel_buffers(n: int, convention: BatchNormConvention) -> list[Buffer]:
+    """The arrays with one value per channel."""
+    return [
+        Buffer("scales", (n,), Role.PARAMETER, fill=1.0),
+        Buffer("scale_updates", (n,), Role.UPDATE, training=True),
+        Buffer("rolling_mean", (n,), Role.STATISTIC),
+        Buffer("rolling_variance", (n,), Role.STATISTIC, fill=convention.initial_rolling_variance),
+        *(Buffer(name, (n,), Role.SCRATCH, training=True) for name in ("mean", "variance")),
+        *(Buffer(name, (n,), Role.SCRATCH, training=True) for name in ("mean_delta", "variance_delta")),
+    ]
+
+
+def sample_buffers(shape: tuple[int, ...]) -> list[Buffer]:
+    """The values before normalization, which its gradient needs."""
+    return [Buffer("x", shape, Role.SCRATCH, training=True)]
+
+
+def _by_channel(l: Layer, array: Any) -> Any:
+    return array.reshape(l.batch, l.out_c or l.outputs, -1)
+
+
+class BatchnormLayer(BatchNormalized):
+    """Batch normalization of the input, channel by channel (value by value without image shape)."""
+
+    type = "batchnorm"
+    sections = ("batchnorm",)
+    _input: Any = None
+
+    def shape(self) -> None:
+        if self.inputs < 1:
+            raise self.context.error("needs an input")
+        self.out_h, self.out_w, self.out_c, self.outputs = self.h, self.w, self.c, self.inputs
+        self.channels = self.out_c or self.outputs
+
+    @property
+    def x(self) -> Any:
+        """The values that it normalizes: the input of the last pass."""
+        return self._input
+
+    def buffers(self) -> list[Buffer]:
+        return [
+            Buffer("biases", (self.channels,), Role.PARAMETER),
+            Buffer("bias_updates", (self.channels,), Role.UPDATE, training=True),
+            *channel_buffers(self.channels, self.convention),
+            *self.output_buffers(),
+        ]
+
+    def weights_order(self) -> tuple[str, ...]:
+        return FILE_ORDER if self.context.dialect == "darknet" else ("biases", *FILE_ORDER)
+
+    def forward(self, net: NetworkState) -> None:
+        forward_batchnorm_layer(self, net)
+
+    def backward(self, net: NetworkState) -> None:
+        backward_batchnorm_layer(self, net)
+
+    def update(self, args: UpdateArgs) -> None:
+        update_batchnorm_layer(self, args)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.outputs
+
+
+def make_batchnorm_layer(batch: int, w: int, h: int, c: int, **context: Any) -> BatchnormLayer:
+    """A batch normalization layer outside a network, ready to train.
+
+    Args:
+        batch, w, h, c: input shape.
+        context: further fields of `Context` (backend, dialect, convention).
+    """
+    l = BatchnormLayer(BatchnormLayer.options_class(), Context(batch=batch, h=h, w=w, c=c, inputs=h * w * c, **context))
+    l.allocate(training=True)
+    return l
+
+
+def forward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
+    """Normalize into l.output.
+
+    A [batchnorm] layer reads net.input. Inside another layer the values are in l.x when training, else in l.output.
+    """
+    if isinstance(l, BatchnormLayer):
+        x = l._input = net.input.reshape(l.output_shape)
+    else:
+        x = l.x if net.train else l.output
+    source, out, c = _by_channel(l, x), _by_channel(l, l.output), l.convention
+    root = (c.epsilon, int(c.epsilon_outside))
+    if not net.train:
+        statistics = (l.rolling_mean, l.rolling_variance)
+        l.backend.batchnorm.forward(source, out, *statistics, l.scales, l.biases, *root, net.threads)
+        return
+    _require_several_values(l, source)
+    l.backend.batchnorm.forward_train(
+        source,
+        out,
+        l.mean,
+        l.variance,
+        l.rolling_mean,
+        l.rolling_variance,
+        l.scales,
+        l.biases,
+        c.rolling_decay,
+        c.ddof,
+        c.rolling_ddof,
+        *root,
+        net.threads,
+    )
+
+
+def _require_several_values(l: Layer, x: Any) -> None:
+    values = x.shape[0] * x.shape[2]
+    if values < 2:
+        raise TrainingError(
+            f"layer {l.context.index} [{l.type}]: batch normalization has one value per channel (batch {x.shape[0]},"
+            f" {x.shape[2]} positions), so its variance means nothing: train with batch/subdivisions of at least 2"
+        )
+
+
+def backward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
+    """l.delta becomes the gradient before normalization; scale_updates and bias_updates are added to.
+
+    A [batchnorm] layer then adds it to net.delta.
+    """
+    c, g = l.convention, l.convention.gradient_constants()
+    x = net.input.reshape(l.output_shape) if isinstance(l, BatchnormLayer) else l.x
+    l.backend.batchnorm.backward(
+        _by_channel(l, x),
+        _by_channel(l, l.delta),
+        l.mean,
+        l.variance,
+        l.scales,
+        l.scale_updates if c.trains_scales else None,
+        l.bias_updates if c.trains_biases else None,
+        l.mean_delta,
+        l.variance_delta,
+        c.epsilon,
+        int(c.epsilon_outside),
+        g.epsilon,
+        int(g.epsilon_outside),
+        g.statistics_epsilon,
+        int(g.statistics_epsilon_outside),
+        g.ddof,
+        net.threads,
+    )
+    if isinstance(l, BatchnormLayer) and net.delta is not None:
+        net.delta += l.delta.reshape(net.delta.shape)
+
+
+def update_batchnorm_layer(l: BatchnormLayer, args: UpdateArgs) -> None:
+    """One step of gradient descent with momentum, without weight decay."""
+    if l.context.dialect == "darknet":
+        l.bias_updates.fill(0)  # the file has no biases: they stay at zero
+    apply_updates(l, args)
+
+
+def resize_batchnorm_layer(l: BatchnormLayer, w: int, h: int) -> None:
+    """Take an input of w x h."""
+    l.resize(w, h)

@@ -1,0 +1,311 @@
+"""[convolutional]: cross-correlation, batch normalization or biases, activation.
+
+    z[b, n, y, x] = sum over c, i, j of weights[n, c, i, j] * input[b, c, y*stride_y + i*dilation - pad, ...]
+    output = activation(batch_normalize(z) + biases)
+
+The output is (in + 2*padding - size) / stride + 1 wide and high, as both Darknets compute it, dilation left out; taps
+are gathered with padding*dilation, so that "same" padding stays "same".
+
+With share_index= a layer uses the parameters and rolling statistics of another one. Both add to the same updates, and
+each takes a step with them, as in Darknet: the second step is made with the updates after momentum.
+
+Departures from Darknet: a 1x1 convolution honours its stride (pj-1x1-ignores-stride); gradients are added to the
+delta of the layer before (pj-1x1-backward-overwrites-delta, ab-conv-backward-overwrites-delta); layers that share
+filters have batch statistics of their own (ab-share-index-shares-batch-statistics).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from darkbn.activations import activation_option
+from darkbn.layers import batchnorm
+from darkbn.layers.activation import activate_array, activation_buffers, gradient_array
+from darkbn.layers.antialiasing import AntialiasedLayer
+from darkbn.layers.base import NOT_TRAINED, Buffer, Context, Layer, LayerOptions, Role, apply_updates
+from darkbn.options import option
+from darkbn.state import NetworkState, UpdateArgs
+
+_BITS = "bit convolutions are not supported: Darknet's own builds disagree on their result"
+_NO_SHARE = -1_000_000_000
+#: Roles of the arrays that a layer with share_index takes from another.
+_SHARED = (Role.PARAMETER, Role.UPDATE, Role.STATISTIC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionalOptions(LayerOptions):
+    """Options of [convolutional]."""
+
+    filters: int = option(1, minimum=1)
+    groups: int = option(1, minimum=1)
+    size: int = option(1, minimum=1)
+    stride: int = option(1, minimum=1)
+    stride_x: int = option(derived=lambda o: o.stride, only="alexeyab")
+    stride_y: int = option(derived=lambda o: o.stride, only="alexeyab")
+    dilation: int = option(1, only="alexeyab", minimum=1)
+    pad: bool = option(False)
+    padding: int = option(0, minimum=0)
+    activation: str = activation_option("logistic")
+    batch_normalize: int = option(0)
+    flipped: bool = option(False)
+    share_index: int = option(_NO_SHARE, only="alexeyab")
+    binary: int = option(0, unsupported=_BITS)
+    xnor: int = option(0, unsupported=_BITS)
+    bin_output: int = option(0, only="alexeyab", unsupported=_BITS)
+    antialiasing: int = option(0, only="alexeyab")
+    cbn: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    assisted_excitation: float = option(0.0, only="alexeyab", inference_only=NOT_TRAINED)
+    sway: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    rotate: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    stretch: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    stretch_sway: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    angle: float = option(15.0, only="alexeyab")
+    grad_centr: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    reverse: float = option(0.0, only="alexeyab", inference_only=NOT_TRAINED)
+    coordconv: int = option(0, only="alexeyab", unsupported="coordconv is not supported")
+    dot: float = option(0.0)
+    stream: int = option(-1, only="alexeyab")
+    wait_stream: int = option(-1, only="alexeyab")
+
+
+class ConvolutionalLayer(batchnorm.BatchNormalized):
+    """A convolution. Arrays: weights (n, c/groups, size, size), biases (n,); with batch normalization also scales,
+    rolling_mean, rolling_variance (n,); updates of the same shapes when training."""
+
+    type = "convolutional"
+    sections = ("convolutional", "conv")
+    options_class = ConvolutionalOptions
+    options: ConvolutionalOptions
+
+    def __init__(self, options: ConvolutionalOptions, context: Context) -> None:
+        context.require_image("[convolutional]")
+        self.n, self.size, self.groups = options.filters, options.size, options.groups
+        # The last resort of Darknet's parser: a stride below 1 means "as stride=".
+        self.stride_x = options.stride_x if options.stride_x > 0 else options.stride
+        self.stride_y = options.stride_y if options.stride_y > 0 else options.stride
+        self.stride = options.stride
+        self.dilation = 1 if options.size == 1 else options.dilation
+        self.pad = options.size // 2 if options.pad else options.padding
+        self.batch_normalize = bool(options.batch_normalize or options.cbn)
+        self.activation = options.activation
+        if context.c % self.groups or self.n % self.groups:
+            raise context.error(
+                f"groups={self.groups} must divide both the {context.c} input channels and filters={self.n}",
+                key="groups",
+            )
+        self.share_layer = self._find_share(options.share_index, context)
+        super().__init__(options, context)
+
+    @classmethod
+    def build(cls, options: ConvolutionalOptions, context: Context) -> Layer:
+        return AntialiasedConvolutionalLayer(options, context) if options.antialiasing else cls(options, context)
+
+    def _find_share(self, index: int, context: Context) -> ConvolutionalLayer | None:
+        if index == _NO_SHARE:
+            return None
+        target = index if index >= 0 else context.index + index
+        layer = context.layers[target] if 0 <= target < len(context.layers) else None
+        if not isinstance(layer, ConvolutionalLayer):
+            raise context.error(f"layer {target} is not a [convolutional] before this one", key="share_index")
+        if layer.weight_shape != (self.n, context.c // self.groups, self.size, self.size):
+            raise context.error(
+                f"layer {target} has weights {layer.weight_shape}, this one needs"
+                f" {(self.n, context.c // self.groups, self.size, self.size)}",
+                key="share_index",
+            )
+        return layer
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """(filters, channels of a group, size, size)."""
+        return (self.n, self.context.c // self.groups, self.size, self.size)
+
+    def shape(self) -> None:
+        out_h = (self.h + 2 * self.pad - self.size) // self.stride_y + 1
+        out_w = (self.w + 2 * self.pad - self.size) // self.stride_x + 1
+        self.set_output(out_h, out_w, self.n)
+
+    def buffers(self) -> list[Buffer]:
+        return [b for b in self._all_buffers() if self.share_layer is None or b.role not in _SHARED]
+
+    def _all_buffers(self) -> list[Buffer]:
+        found = [
+            Buffer("weights", self.weight_shape, Role.PARAMETER),
+            Buffer("weight_updates", self.weight_shape, Role.UPDATE, training=True),
+            Buffer("biases", (self.n,), Role.PARAMETER),
+            Buffer("bias_updates", (self.n,), Role.UPDATE, training=True),
+            *self.output_buffers(),
+            *activation_buffers(self.activation, self.output_shape),
+        ]
+        if self.batch_normalize:
+            found += batchnorm.channel_buffers(self.n, self.convention)
+            found += batchnorm.sample_buffers(self.output_shape)
+        return found
+
+    def allocate(self, training: bool) -> None:
+        if self.share_layer is not None:
+            for buffer in self._all_buffers():
+                if buffer.role in _SHARED and (training or not buffer.training):
+                    setattr(self, buffer.name, getattr(self.share_layer, buffer.name))
+        super().allocate(training)
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        if self.share_layer is None:
+            scale = math.sqrt(2.0 / math.prod(self.weight_shape[1:]))
+            self.weights[...] = self.backend.array(initial_weights(rng, self.weight_shape, scale, self.context.dialect))
+
+    def weights_order(self) -> tuple[str, ...]:
+        if self.share_layer is not None:
+            return ()
+        return ("biases", *(batchnorm.FILE_ORDER if self.batch_normalize else ()), "weights")
+
+    def untrainable(self) -> list[str]:
+        reasons = super().untrainable()
+        if self.options.batch_normalize == 2:
+            reasons.append("batch_normalize=2: cross-iteration batch normalization is not supported")
+        return reasons
+
+    def forward(self, net: NetworkState) -> None:
+        forward_convolutional_layer(self, net)
+
+    def backward(self, net: NetworkState) -> None:
+        backward_convolutional_layer(self, net)
+
+    def update(self, args: UpdateArgs) -> None:
+        update_convolutional_layer(self, args)
+
+    @property
+    def flops(self) -> int:
+        return 2 * math.prod(self.weight_shape) * self.out_h * self.out_w
+
+    def describe(self) -> tuple[str, str]:
+        stride = f"{self.stride_x}" if self.stride_x == self.stride_y else f"{self.stride_x},{self.stride_y}"
+        extras = f" g{self.groups}" if self.groups > 1 else ""
+        extras += f" d{self.dilation}" if self.dilation > 1 else ""
+        return str(self.n), f"{self.size} x {self.size} / {stride}{extras}"
+
+
+class AntialiasedConvolutionalLayer(AntialiasedLayer):
+    """A convolution with antialiasing=: see `darkbn.layers.antialiasing`."""
+
+    type = "convolutional"
+    options_class = ConvolutionalOptions
+    host_class = ConvolutionalLayer
+
+
+def initial_weights(rng: np.random.Generator, shape: tuple[int, ...], scale: float, dialect: str) -> Any:
+    """Random weights as the dialect draws them: normal (darknet) or uniform in +-scale (alexeyab)."""
+    if dialect == "alexeyab":
+        return rng.uniform(-scale, scale, shape)
+    return rng.standard_normal(shape) * scale
+
+
+def make_convolutional_layer(
+    batch: int,
+    h: int,
+    w: int,
+    c: int,
+    n: int,
+    groups: int,
+    size: int,
+    stride: int,
+    padding: int,
+    activation: str,
+    batch_normalize: bool = False,
+    *,
+    dilation: int = 1,
+    seed: int | None = None,
+    **context: Any,
+) -> ConvolutionalLayer:
+    """A convolution outside a network, ready to train.
+
+    Args:
+        batch, h, w, c: input shape.
+        n, groups, size, stride, padding, dilation: of the convolution.
+        activation: its name.
+        batch_normalize: whether to normalize before the activation.
+        seed: of the initial weights.
+        context: further fields of `Context` (backend, dialect, convention).
+    """
+    options = ConvolutionalOptions(
+        filters=n,
+        groups=groups,
+        size=size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        activation=activation,
+        batch_normalize=int(batch_normalize),
+    )
+    l = ConvolutionalLayer(options, Context(batch=batch, h=h, w=w, c=c, inputs=h * w * c, **context))
+    l.allocate(training=True)
+    l.initialize(np.random.default_rng(seed))
+    return l
+
+
+def _geometry(l: ConvolutionalLayer) -> tuple[int, int, int, int, int]:
+    return l.groups, l.stride_y, l.stride_x, l.dilation, l.pad * l.dilation
+
+
+def _workspace(l: ConvolutionalLayer, net: NetworkState, kernel: str) -> Any:
+    size = getattr(l.backend.convolution, f"{kernel}_workspace")(
+        l.batch, l.c, l.h, l.w, l.n, l.size, l.out_h, l.out_w, *_geometry(l), net.threads
+    )
+    return net.workspace(size, l.backend)
+
+
+def forward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> None:
+    """output = activation(batch normalization of the convolution + biases)."""
+    x = net.input.reshape(l.batch, l.c, l.h, l.w)
+    normalized_later = l.batch_normalize and net.train
+    l.backend.convolution.forward(
+        x,
+        l.weights,
+        None if l.batch_normalize else l.biases,
+        l.x if normalized_later else l.output,
+        _workspace(l, net, "forward"),
+        *_geometry(l),
+        net.threads,
+    )
+    if l.batch_normalize:
+        batchnorm.forward_batchnorm_layer(l, net)
+    activate_array(l, net)
+
+
+def backward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> None:
+    """Updates from delta; delta becomes the gradient before the convolution's own sum, as in Darknet."""
+    gradient_array(l, net)
+    if l.batch_normalize:
+        batchnorm.backward_batchnorm_layer(l, net)
+    else:
+        l.backend.bias.backward_bias(l.bias_updates, l.delta.reshape(l.batch, l.n, -1), net.threads)
+    x = net.input.reshape(l.batch, l.c, l.h, l.w)
+    l.backend.convolution.backward_weights(
+        x, l.delta, l.weight_updates, _workspace(l, net, "backward_weights"), *_geometry(l), net.threads
+    )
+    if net.delta is not None:
+        l.backend.convolution.backward_input(
+            l.weights,
+            l.delta,
+            net.delta.reshape(l.batch, l.c, l.h, l.w),
+            _workspace(l, net, "backward_input"),
+            *_geometry(l),
+            net.threads,
+        )
+
+
+def update_convolutional_layer(l: ConvolutionalLayer, args: UpdateArgs) -> None:
+    """One step of gradient descent with momentum; weight decay acts on the weights only.
+
+    Layers that share filters make a step each, as in Darknet.
+    """
+    apply_updates(l, args)
+
+
+def resize_convolutional_layer(l: ConvolutionalLayer, w: int, h: int) -> None:
+    """Take an input of w x h."""
+    l.resize(w, h)

@@ -1,0 +1,218 @@
+"""[region]: boxes and classes per anchor and cell of the map before it (YOLOv2).
+
+Entries per anchor: x, y, w, h, objectness, classes. A box is
+
+    ((column + logistic(x)) / w, (row + logistic(y)) / h, exp(w) * anchor width / w, exp(h) * anchor height / h)
+
+with anchors in cells. The classes go through a softmax (softmax=1); without it, pjreddie's Darknet takes their logistic
+function, AlexeyAB's leaves them as they are. The loss is described at `darkbn.reference.region.loss`.
+
+Layout: dialect darknet (anchor, entry, row, column), x and y after the logistic function. Dialect alexeyab (row,
+column, anchor, entry), x and y before it, also on its GPU (ab-region-output-is-transposed); `output` has the shape of
+the input all the same. `delta` is always laid out like the input.
+
+Truth: pjreddie's dialect 30 rows of (x, y, w, h, class) per image, AlexeyAB's `max` rows of (x, y, w, h, class, track).
+
+Departures from Darknet: the delta is passed on to the layer before in both dialects (pj-region-cpu-backward-is-empty);
+truths that cannot be are errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from darkbn.backend import get_backend
+from darkbn.cfg import Section
+from darkbn.layers.base import Buffer, Context, LayerOptions
+from darkbn.layers.heads import (
+    HeadLayer,
+    HeadStatistics,
+    anchor_count,
+    backward_head_layer,
+    resize_head_layer,
+)
+from darkbn.options import option
+from darkbn.state import NetworkState
+
+_LATER = "class hierarchies (YOLO9000) are not supported yet"
+
+#: Rows of truth per image in pjreddie's Darknet, whatever `max` says.
+_ROWS = 30
+
+#: Images for which boxes are pulled to their anchors at the beginning of training.
+EARLY_IMAGES = 12800
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionOptions(LayerOptions):
+    """Options of [region]."""
+
+    coords: int = option(4, unsupported="boxes with more numbers than x, y, w, h are not supported")
+    classes: int = option(20, minimum=1)
+    num: int = option(1, minimum=1)
+    log: int = option(0)
+    sqrt: int = option(0)
+    softmax: bool = option(False)
+    background: bool = option(False, only="darknet")
+    max: int = option(darknet=30, alexeyab=200, minimum=0)
+    jitter: float = option(0.2)
+    rescore: bool = option(False)
+    thresh: float = option(0.5)
+    classfix: int = option(0)
+    absolute: int = option(0)
+    random: float = option(0.0)
+    coord_scale: float = option(1.0)
+    object_scale: float = option(1.0)
+    noobject_scale: float = option(1.0)
+    mask_scale: float = option(1.0)
+    class_scale: float = option(1.0)
+    bias_match: bool = option(False)
+    tree: str = option("", unsupported=_LATER)
+    map: str = option("", unsupported=_LATER)
+    anchors: tuple[float, ...] = option(())
+    focal_loss: bool = option(False, only="alexeyab")
+    resize: float = option(1.0, only="alexeyab")
+
+
+class RegionLayer(HeadLayer):
+    """A [region] head; see the module for the layout of its output."""
+
+    type = "region"
+    sections = ("region",)
+    options_class = RegionOptions
+    options: RegionOptions
+    anchors_option = "num"
+
+    squares: Any
+    sums: Any
+
+    def __init__(self, options: RegionOptions, context: Context) -> None:
+        anchor_count(context, options.anchors, options.num, options.num)
+        rows = options.max if context.dialect == "alexeyab" else _ROWS
+        super().__init__(options, context, n=options.num, total=options.num, max_boxes=rows, rows=rows)
+
+    @property
+    def in_cells(self) -> bool:
+        """Whether the output is laid out place by place."""
+        return self.context.dialect == "alexeyab"
+
+    @property
+    def map_shape(self) -> tuple[int, ...]:
+        """The output's axes: (batch, n, entries, h, w), or (batch, h, w, n, entries)."""
+        if self.in_cells:
+            return (self.batch, self.h, self.w, self.n, self.entries)
+        return (self.batch, self.n, self.entries, self.h, self.w)
+
+    def buffers(self) -> list[Buffer]:
+        return self.output_buffers() + self.training_buffers(6)
+
+    def forward(self, net: NetworkState) -> None:
+        forward_region_layer(self, net)
+
+    def detections(self, image: int, threshold: float, threads: int = 1) -> Any:
+        return get_region_detections(self, image, threshold, threads)
+
+
+def make_region_layer(
+    batch: int,
+    w: int,
+    h: int,
+    n: int,
+    classes: int,
+    coords: int = 4,
+    *,
+    anchors: tuple[float, ...],
+    dialect: str = "darknet",
+    backend: str = "cpu",
+    **options: Any,
+) -> RegionLayer:
+    """A [region] head outside a network, ready to train.
+
+    Args:
+        batch, w, h: of the map.
+        n, classes, coords: anchors, classes, numbers of a box (4).
+        anchors: width and height of the anchors in cells.
+        dialect: "darknet" or "alexeyab".
+        backend: where its arrays live.
+        options: further fields of `RegionOptions`.
+    """
+    defaults = RegionOptions.read(Section("region"), dialect, [])
+    chosen = replace(defaults, num=n, classes=classes, coords=coords, anchors=tuple(anchors), **options)
+    c = n * (classes + coords + 1)
+    context = Context(batch=batch, h=h, w=w, c=c, inputs=h * w * c, dialect=dialect, backend=get_backend(backend))
+    l = RegionLayer(chosen, context)
+    l.allocate(training=True)
+    return l
+
+
+def forward_region_layer(l: RegionLayer, net: NetworkState) -> None:
+    """output = activated input; when training also delta, cost and statistics."""
+    area, softmax = l.h * l.w, int(l.options.softmax)
+    x = net.input.reshape(l.batch, l.n, l.entries, area)
+    if l.in_cells:
+        out = l.output.reshape(l.batch, area, l.n, l.entries)
+        l.backend.region.forward_cells(x, out, softmax, net.threads)
+    else:
+        background = int(l.options.background)
+        l.backend.region.forward(x, l.output.reshape(x.shape), background, softmax, net.threads)
+    if net.train:
+        _train(l, net)
+
+
+def _train(l: RegionLayer, net: NetworkState) -> None:
+    o = l.options
+    if l.in_cells:
+        loss, kind = l.backend.region.loss_cells, (o.classfix, int(o.focal_loss))
+    else:
+        loss, kind = l.backend.region.loss, (int(o.background), int(not o.softmax))
+    loss(
+        l.output.reshape(l.map_shape),
+        l.truth_rows(net),
+        l.anchors,
+        l.delta.reshape(l.batch, l.n, l.entries, l.h, l.w),
+        l.squares,
+        l.sums,
+        o.thresh,
+        o.coord_scale,
+        o.object_scale,
+        o.noobject_scale,
+        o.class_scale,
+        int(o.bias_match),
+        int(o.rescore),
+        *kind,
+        int(net.seen < EARLY_IMAGES),
+        net.threads,
+    )
+    l.cost = float(l.squares.sum())
+    count, iou, recall50, category, objectness, everywhere = (float(v) for v in l.sums.sum(axis=0))
+    some = max(count, 1)
+    l.statistics = HeadStatistics(
+        count=int(count),
+        iou=iou / some,
+        category=category / some,
+        objectness=objectness / some,
+        any_objectness=everywhere / (l.batch * l.n * l.h * l.w),
+        recall50=recall50 / some,
+    )
+
+
+def get_region_detections(l: RegionLayer, image: int, threshold: float, threads: int = 1) -> Any:
+    """See `HeadLayer.detections`. In dialect alexeyab the objectness need not exceed the threshold."""
+    rows = l.backend.empty((l.h, l.w, l.n, l.entries))
+    if l.in_cells:
+        sure = int(l.options.classfix == -1)
+        l.backend.region.decode_cells(
+            l.output.reshape(l.map_shape), l.anchors, rows, image, float(threshold), sure, threads
+        )
+    else:
+        background = int(l.options.background)
+        l.backend.region.decode(
+            l.output.reshape(l.map_shape), l.anchors, rows, image, float(threshold), background, threads
+        )
+    rows = rows.reshape(-1, l.entries)
+    return rows[(rows[:, 5:] > 0).any(axis=1)] if l.in_cells else rows[rows[:, 4] > 0]
+
+
+backward_region_layer = backward_head_layer
+resize_region_layer = resize_head_layer

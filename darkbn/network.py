@@ -1,0 +1,428 @@
+"""A network: its layers, its passes, its files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from darkbn.backend import Backend, get_backend
+from darkbn.build import build_layers, check_memory, guess_dialect
+from darkbn.cfg import Cfg, read_cfg
+from darkbn.conventions import BatchNormConvention, get_convention
+from darkbn.cpu import thread_count
+from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
+from darkbn.layers.base import Layer
+from darkbn.net_options import NetOptions
+from darkbn.options import DIALECTS
+from darkbn.state import NetworkState, UpdateArgs
+from darkbn.weights import load_weights, read_header, save_weights
+
+if TYPE_CHECKING:
+    from darkbn.detect import Detection
+    from darkbn.summary import Summary
+
+log = logging.getLogger(__name__)
+
+#: Convention of batch normalization that a dialect means when none is named.
+DEFAULT_CONVENTIONS = {"darknet": "darknet", "alexeyab": "alexeyab-gpu"}
+
+
+class Network:
+    """A Darknet network in memory. Made by `darkbn.load`.
+
+    Attributes:
+        cfg: the description it was made from.
+        options: of [net]; batch, width and height as loaded, not as written.
+        layers: the layers, index = Darknet's layer index.
+        batch: images per pass (time steps included), as Darknet counts net.batch.
+        subdivisions: passes per update when training.
+        width, height, channels, inputs: of the input.
+        dialect, dialect_reason: which Darknet's rules are followed, and why.
+        backend: where the arrays live.
+        threads: threads that kernels use.
+        seen: images seen in training; carried through the weights file.
+        cost: loss of the last training pass, mean over the layers with a loss; None before one.
+        input_delta: gradient (descent direction) with respect to the input after `backward`, shaped like the input.
+        warnings: what was odd in the files: unknown options, ignored duplicates, left-over bytes.
+    """
+
+    def __init__(
+        self,
+        cfg: Cfg,
+        *,
+        options: NetOptions,
+        dialect: str,
+        dialect_reason: str,
+        convention: BatchNormConvention,
+        backend: Backend,
+        training: bool,
+        seed: int | None,
+        threads: int,
+        warnings: list[str],
+    ) -> None:
+        self.cfg, self.options = cfg, options
+        self.dialect, self.dialect_reason = dialect, dialect_reason
+        self.convention, self.backend = convention, backend
+        self.warnings = warnings
+        self.threads = threads
+        self.subdivisions = options.subdivisions
+        self.rate = options.schedule(cfg.net)
+        self.layers = build_layers(
+            cfg,
+            options,
+            backend=backend,
+            dialect=dialect,
+            convention=convention,
+            batch=options.batch,
+            warnings=warnings,
+        )
+        self.batch = options.batch * options.time_steps
+        self.width, self.height, self.channels = options.width, options.height, options.channels
+        self.inputs = self.layers[0].inputs
+        self.seen = 0
+        self.cost: float | None = None
+        self.input_delta: Any = None
+        self.training = False
+        self._state = NetworkState(layers=self.layers, rng=np.random.default_rng(seed))
+        self._allocate(training)
+        for layer in self.layers:
+            layer.initialize(self._state.rng)
+
+    # -- arrays --------------------------------------------------------------------------------------------------
+
+    def _allocate(self, training: bool) -> None:
+        if training:
+            self._check_trainable()
+        check_memory(self.layers, training, self.cfg.file)
+        for layer in self.layers:
+            layer.allocate(training)
+        self.training = training
+
+    def _check_trainable(self) -> None:
+        reasons = [f"[net] {text}" for text in self.options.untrainable(self.dialect)]
+        for index, layer in enumerate(self.layers):
+            reasons += [f"layer {index} [{layer.type}] {text}" for text in layer.untrainable()]
+        if reasons:
+            raise UnsupportedError(f"{self.cfg.file}: this network can be run, but not trained: " + "; ".join(reasons))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of `forward`'s input: (batch, channels, height, width), or (batch, inputs) without image shape."""
+        if self.width and self.height and self.channels:
+            return (self.batch, self.channels, self.height, self.width)
+        return (self.batch, self.inputs)
+
+    @property
+    def output_layer(self) -> Layer:
+        """The last layer that is not a [cost]."""
+        return next((l for l in reversed(self.layers) if l.type != "cost"), self.layers[-1])
+
+    @property
+    def heads(self) -> list[Layer]:
+        """The detection layers ([yolo], [region], ...) in order."""
+        return [l for l in self.layers if l.is_head]
+
+    # -- passes --------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Any, truth: Any = None, train: bool = False) -> Any:
+        """Run all layers, one after the other.
+
+        Args:
+            x: input, `input_shape` (or as many values in another shape with the batch first), any real type.
+            truth: labels (batch, truths) for the layers with a loss, or None.
+            train: batch statistics, dropout and losses as in training.
+
+        Returns:
+            The output layer's array. It is the layer's own and overwritten by the next pass; copy it to keep it.
+        """
+        if train and not self.training:
+            self._allocate(True)
+        state = self._state
+        state.input = self._input(x)
+        state.truth = None if truth is None else self._truth(truth)
+        state.train, state.threads, state.seen = train, self.threads, self.seen
+        for state.index, layer in enumerate(self.layers):
+            if train and layer.delta is not None:
+                layer.delta.fill(0)
+            layer.forward(state)
+            state.input = layer.output
+            if layer.options.truth:
+                state.truth = layer.output
+        if train:
+            costs = [layer.cost for layer in self.layers if layer.cost is not None]
+            self.cost = sum(costs) / len(costs) if costs else None
+        return self.output_layer.output
+
+    def backward(self, input_delta: bool = True) -> None:
+        """Run all layers backwards from the deltas that the losses (or the caller) put into the last layers.
+
+        Deltas are descent directions (truth - output); updates accumulate in the layers until `update`.
+
+        Args:
+            input_delta: whether to compute the gradient of the input, too.
+        """
+        state = self._state
+        if not self.training or not state.train:
+            raise DarkbnError("backward needs a training pass before it: forward(x, truth, train=True)")
+        self.input_delta = self.backend.zeros(self._last_input.shape) if input_delta else None
+        for index in range(len(self.layers) - 1, -1, -1):
+            layer = self.layers[index]
+            if layer.options.stopbackward:
+                break
+            if layer.options.onlyforward and self.dialect == "alexeyab":
+                continue
+            state.index = index
+            state.input = self.layers[index - 1].output if index else self._last_input
+            state.delta = self.layers[index - 1].delta if index else self.input_delta
+            layer.backward(state)
+
+    def update(self) -> None:
+        """Apply the accumulated updates to all layers, with this iteration's learning rate."""
+        args = UpdateArgs(
+            learning_rate=self.learning_rate,
+            momentum=self.options.momentum,
+            decay=self.options.decay,
+            batch=self.batch * self.subdivisions,
+            threads=self.threads,
+        )
+        for layer in self.layers[self._first_updated :]:
+            layer.update(args)
+
+    @property
+    def _first_updated(self) -> int:
+        """AlexeyAB leaves the layers before the last stopbackward=1 alone; pjreddie still decays their weights."""
+        if self.dialect == "darknet":
+            return 0
+        return max((i for i, l in enumerate(self.layers) if l.options.stopbackward == 1), default=0)
+
+    def train_step(self, x: Any, truth: Any) -> float:
+        """One pass forward and backward; after `subdivisions` of them, an update (Darknet's train_network_datum).
+
+        Args:
+            x, truth: as in `forward`.
+
+        Returns:
+            The loss, summed over the batch as Darknet sums it.
+        """
+        self.seen += self.batch
+        self.forward(x, truth, train=True)
+        self.backward(input_delta=False)
+        if (self.seen // self.batch) % self.subdivisions == 0:
+            self.update()
+        return float(self.cost or 0.0)
+
+    def predict(self, x: Any) -> Any:
+        """Outputs for any number of inputs.
+
+        Args:
+            x: (n, channels, height, width), (channels, height, width), or (n, inputs).
+
+        Returns:
+            A new array (n, ...): the output layer's; with several detection heads a list with one array per head.
+        """
+        x = np.asarray(x) if not isinstance(x, self.backend.xp.ndarray) else x
+        shape = self.input_shape[1:]
+        if x.shape == shape:
+            x = x[np.newaxis]
+        if x.shape[1:] != shape and x.shape[1:] != (self.inputs,):
+            raise ShapeError(f"predict: expected inputs of shape {shape}, found {x.shape[1:]} in {x.shape}")
+        layers = self.heads if len(self.heads) > 1 else [self.output_layer]
+        parts: list[list[Any]] = [[] for _ in layers]
+        for start in range(0, len(x), self.batch):
+            chunk = x[start : start + self.batch]
+            padded = chunk
+            if len(chunk) < self.batch:
+                padded = np.concatenate([chunk, np.zeros((self.batch - len(chunk), *x.shape[1:]), x.dtype)])
+            self.forward(padded)
+            for part, layer in zip(parts, layers, strict=True):
+                part.append(layer.output[: len(chunk)].copy())
+        joined = [
+            np.concatenate(part) if part else self.backend.empty((0, *layer.output_shape[1:]))
+            for part, layer in zip(parts, layers, strict=True)
+        ]
+        return joined if len(joined) > 1 else joined[0]
+
+    def reset_state(self, sample: int | None = None) -> None:
+        """Forget the state that recurrent layers carry between passes without training (Darknet's reset_network_state).
+
+        Args:
+            sample: which sample of a time step forgets, 0 to batch / time_steps - 1; None: all.
+        """
+        samples = self.batch // self.options.time_steps
+        if sample is not None and not 0 <= sample < samples:
+            raise ShapeError(f"reset_state: sample must be in 0 to {samples - 1}, found {sample}")
+        for layer in self.layers:
+            layer.reset_state(sample)
+
+    def _input(self, x: Any) -> Any:
+        if np.shape(x)[:1] != (self.batch,) or int(np.prod(np.shape(x))) != self.batch * self.inputs:
+            shape = tuple(np.shape(x))
+            hint = f"; darkbn.load(..., batch={shape[0]}) takes it" if shape[1:] == self.input_shape[1:] else ""
+            raise ShapeError(f"expected an input of shape {self.input_shape}, found {shape}{hint}")
+        self._last_input = self.backend.array(x).reshape(self.input_shape)
+        return self._last_input
+
+    def _truth(self, truth: Any) -> Any:
+        if np.shape(truth)[:1] != (self.batch,):
+            raise ShapeError(f"expected labels for {self.batch} images, found an array of shape {np.shape(truth)}")
+        return self.backend.array(truth).reshape(self.batch, -1)
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the current iteration: iteration = seen / (batch * subdivisions)."""
+        return self.rate(self.iteration, self._state.rng)
+
+    @property
+    def iteration(self) -> int:
+        """Updates made so far, by the number of images seen."""
+        return self.seen // (self.batch * self.subdivisions)
+
+    # -- files and sizes -----------------------------------------------------------------------------------------
+
+    def load_weights(self, path: str | os.PathLike[str], upto: int | None = None) -> None:
+        """Read a .weights file into the layers (the first `upto` of them); see `darkbn.weights.load_weights`."""
+        header, warnings = load_weights(self.layers, path, self.dialect, upto)
+        self.seen = header.seen
+        self.warnings += warnings
+        for text in warnings:
+            log.warning("%s", text)
+
+    def save_weights(self, path: str | os.PathLike[str], upto: int | None = None) -> None:
+        """Write the parameters as this dialect's Darknet writes them; the file appears whole or not at all."""
+        seen = self.seen
+        if self.dialect == "alexeyab":  # it stores whole iterations
+            seen = self.iteration * self.batch * self.subdivisions
+        save_weights(self.layers, path, self.dialect, seen, upto)
+
+    def resize(self, width: int, height: int) -> None:
+        """Change the size of the input. Parameters stay; raises CfgError and changes nothing when it cannot be."""
+        old = [(l.w, l.h, l.c, l.inputs) for l in self.layers]
+        try:
+            w, h, c, inputs = width, height, self.channels, width * height * self.channels
+            for layer in self.layers:
+                layer.reshape(w, h, c, inputs)
+                w, h, c, inputs = layer.out_w, layer.out_h, layer.out_c, layer.outputs
+            check_memory(self.layers, self.training, self.cfg.file)
+        except DarkbnError:
+            for layer, sizes in zip(self.layers, old, strict=True):
+                layer.reshape(*sizes)
+            raise
+        self.width, self.height, self.inputs = width, height, self.layers[0].inputs
+        for layer in self.layers:
+            layer.allocate(self.training)
+
+    def summary(self) -> Summary:
+        """A table of the layers as Darknet prints it; `str()` of it is the text."""
+        from darkbn.summary import Summary
+
+        return Summary.of(self)
+
+    # -- pictures ------------------------------------------------------------------------------------------------
+
+    def detect(
+        self,
+        image: Any,
+        threshold: float = 0.25,
+        nms: float = 0.45,
+        letterbox: bool | None = None,
+        **options: Any,
+    ) -> list[Detection]:
+        """Objects in one image; see `darkbn.detect.detect`."""
+        from darkbn import detect
+
+        return detect.detect(self, image, threshold, nms, letterbox, **options)
+
+    def detect_batch(self, images: Any, *args: Any, **options: Any) -> Any:
+        """Objects in several images; see `darkbn.detect.detect_batch`."""
+        from darkbn import detect
+
+        return detect.detect_batch(self, images, *args, **options)
+
+    def classify(self, image: Any, top: int = 5, **options: Any) -> Any:
+        """Most probable classes of one image; see `darkbn.detect.classify`."""
+        from darkbn import detect
+
+        return detect.classify(self, image, top, **options)
+
+    def __repr__(self) -> str:
+        return f"<Network {self.cfg.file}: {len(self.layers)} layers, {self.width}x{self.height}, {self.dialect}>"
+
+
+def load(
+    cfg: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    batch: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    train: bool = False,
+    device: str = "cpu",
+    dialect: str | None = None,
+    batchnorm: str | BatchNormConvention | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+) -> Network:
+    """Load a network.
+
+    Args:
+        cfg: path of a .cfg file, or its text when it contains a newline.
+        weights: path of a .weights file; None leaves the initial random parameters.
+        batch: images per pass. Default: 1, or batch/subdivisions of the cfg when train.
+        width, height: size of the input instead of the cfg's.
+        train: allocate what training needs at once; otherwise the first training pass does.
+        device: "cpu", or "reference" (NumPy float64: slow and readable).
+        dialect: "darknet" (pjreddie) or "alexeyab"; None decides from the weights file and the cfg.
+        batchnorm: convention of batch normalization, by name or as an object; None = the dialect's.
+        seed: of random parameters and dropout.
+        threads: threads per kernel; None = all processors (or OMP_NUM_THREADS).
+
+    Raises:
+        CfgError, UnsupportedError, WeightsError, DeviceError.
+    """
+    description = read_cfg(cfg)
+    backend = get_backend(device)
+    header = read_header(weights) if weights is not None else None
+    if dialect is None:
+        dialect, reason = guess_dialect(description, header.dialect if header else None)
+    else:
+        reason = "asked for"
+    if dialect not in DIALECTS:
+        raise DarkbnError(f"unknown dialect {dialect!r}: expected one of {', '.join(DIALECTS)}")
+    warnings = list(description.warnings)
+    options = NetOptions.read(description.net, dialect, warnings)
+    net = Network(
+        description,
+        options=_override(options, batch, width, height, train),
+        dialect=dialect,
+        dialect_reason=reason,
+        convention=get_convention(batchnorm or DEFAULT_CONVENTIONS[dialect]),
+        backend=backend,
+        training=train,
+        seed=seed,
+        threads=thread_count(threads),
+        warnings=warnings,
+    )
+    if weights is not None:
+        net.load_weights(weights)
+    return net
+
+
+def _override(options: NetOptions, batch: int | None, width: int | None, height: int | None, train: bool) -> NetOptions:
+    for name, value in (("batch", batch), ("width", width), ("height", height)):
+        if value is not None and value < 1:
+            raise ShapeError(f"{name} must be at least 1, found {value}")
+    per_pass = max(1, options.batch // options.subdivisions) if train else 1
+    new_w, new_h = width or options.width, height or options.height
+    inputs = options.inputs if (new_w, new_h) == (options.width, options.height) else new_w * new_h * options.channels
+    return replace(
+        options,
+        batch=batch or per_pass,
+        subdivisions=options.subdivisions if train else 1,
+        width=new_w,
+        height=new_h,
+        inputs=inputs,
+    )

@@ -1,0 +1,65 @@
+"""What a layer sees of the network while it works: Darknet passes the same things as `net`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from darkbn.backend import Backend
+    from darkbn.layers.base import Layer
+
+
+@dataclass
+class NetworkState:
+    """State of one pass.
+
+    Attributes:
+        input: the layer's input: the network's input or the previous layer's output.
+        delta: gradient (descent direction) with respect to `input`, to be added to; None where nothing needs it.
+        truth: labels of the batch, (batch, truths), or None.
+        train: whether this is a training pass.
+        threads: how many threads kernels may use.
+        layers: all layers of the network; empty when a layer is used on its own.
+        index: index of the layer at work.
+        seen: images seen in training so far.
+        rng: random numbers of dropout and augmenting layers.
+    """
+
+    input: Any = None
+    delta: Any = None
+    truth: Any = None
+    train: bool = False
+    threads: int = 1
+    layers: Sequence[Layer] = ()
+    index: int = 0
+    seen: int = 0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    _workspace: Any = None
+
+    def workspace(self, size: int, backend: Backend) -> Any:
+        """A flat array of `size` floats with undefined contents, shared by all layers of the network."""
+        if self._workspace is None or self._workspace.size < size:
+            self._workspace = backend.empty((size,))
+        return self._workspace[:size]
+
+
+@dataclass(frozen=True)
+class UpdateArgs:
+    """What Darknet passes to update: all scalars of one optimizer step.
+
+    Attributes:
+        learning_rate: the network's rate in this iteration.
+        momentum, decay: as in [net].
+        batch: samples that the accumulated updates are divided by (batch * subdivisions * time steps).
+        threads: how many threads kernels may use.
+    """
+
+    learning_rate: float
+    momentum: float
+    decay: float
+    batch: int
+    threads: int = 1
