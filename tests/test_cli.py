@@ -284,7 +284,7 @@ def test_help_fits_eighty_columns() -> None:
 def program(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
     code = "from darkbn.cli.main import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -294,7 +294,7 @@ def program(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[
 
 def test_help_needs_no_picture_library() -> None:
     code = "import sys; sys.argv = ['darkbn', '--version']; from darkbn.cli.main import app; app(standalone_mode=False)"
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("darkbn ")
     assert "darkbn.cli.detect" in done.stderr
     for module in ("PIL", "darkbn.detect", "darkbn.images", "rich.progress"):
@@ -332,7 +332,7 @@ def test_a_terminal_shows_progress(net: list[str], folder: Path) -> None:
     terminal, other_end = os.openpty()
     code = "from darkbn.cli.main import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "detect", *net, str(folder)],
+        [sys.executable, "-P", "-c", code, "detect", *net, str(folder)],
         stdout=subprocess.PIPE,
         stderr=other_end,
         text=True,

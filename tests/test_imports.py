@@ -121,7 +121,7 @@ def test_wrong_imports_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_import_darkbn_is_light() -> None:
     code = "import sys, darkbn; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     out = done.stdout.split()
     assert "darkbn" in out
     assert sorted({name.split(".")[0] for name in out} & set(HEAVY)) == []
