@@ -123,6 +123,9 @@ class BuildKernels(build_ext):
 
         level = level_of(extension)
         extension.sources = [str(translated(extension.name).relative_to(ROOT))]
+        # setuptools makes these folders itself, but two of its threads may think that the other has done it.
+        Path(self.build_temp, extension.sources[0]).parent.mkdir(parents=True, exist_ok=True)
+        Path(self.get_ext_fullpath(extension.name)).parent.mkdir(parents=True, exist_ok=True)
         if extension.name != SHARED:
             extension.depends = sorted(headers(SOURCES / f"{extension.name.split('.')[-1]}.pyx"))
         extension.include_dirs = [numpy.get_include(), str(ROOT / "darkbn" / "include")]
