@@ -294,7 +294,9 @@ def program(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[
 
 def test_help_needs_no_picture_library() -> None:
     code = "import sys; sys.argv = ['darkbn', '--version']; from darkbn.cli.main import app; app(standalone_mode=False)"
-    done = subprocess.run([sys.executable, "-P", "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("darkbn ")
     assert "darkbn.cli.detect" in done.stderr
     for module in ("PIL", "darkbn.detect", "darkbn.images", "rich.progress"):
