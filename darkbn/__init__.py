@@ -1,23 +1,50 @@
 """Darknet networks in Python: load, run, train and check .cfg and .weights files, layer by layer."""
 
-from darkbn.cfg import Cfg, read_cfg
-from darkbn.config import show_config
-from darkbn.conventions import BatchNormConvention, get_convention
-from darkbn.errors import (
-    CfgError,
-    DarkbnError,
-    DeviceError,
-    DtypeError,
-    ImageError,
-    NonFiniteError,
-    ShapeError,
-    TrainingError,
-    UnsupportedError,
-    WeightsError,
-)
-from darkbn.network import Network, load
-from darkbn.state import NetworkState, UpdateArgs
-from darkbn.version import __version__
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from darkbn import blas, errors, layers
+    from darkbn.cfg import Cfg, read_cfg
+    from darkbn.config import show_config
+    from darkbn.conventions import BatchNormConvention, get_convention
+    from darkbn.errors import (
+        CfgError,
+        DarkbnError,
+        DeviceError,
+        DtypeError,
+        ImageError,
+        NonFiniteError,
+        ShapeError,
+        TrainingError,
+        UnsupportedError,
+        WeightsError,
+    )
+    from darkbn.network import Network, load
+    from darkbn.state import NetworkState, UpdateArgs
+    from darkbn.version import __version__
+
+#: Where the public names are. A module is imported when the first of its names is used: `import darkbn` costs nothing.
+_HOMES = {
+    "cfg": ("Cfg", "read_cfg"),
+    "config": ("show_config",),
+    "conventions": ("BatchNormConvention", "get_convention"),
+    "errors": (
+        "CfgError",
+        "DarkbnError",
+        "DeviceError",
+        "DtypeError",
+        "ImageError",
+        "NonFiniteError",
+        "ShapeError",
+        "TrainingError",
+        "UnsupportedError",
+        "WeightsError",
+    ),
+    "network": ("Network", "load"),
+    "state": ("NetworkState", "UpdateArgs"),
+    "version": ("__version__",),
+}
 
 __all__ = [
     "BatchNormConvention",
@@ -36,8 +63,25 @@ __all__ = [
     "UpdateArgs",
     "WeightsError",
     "__version__",
+    "blas",
+    "errors",
     "get_convention",
+    "layers",
     "load",
     "read_cfg",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(f"darkbn.{home}"), name)
+            return value
+    if name in __all__:
+        return importlib.import_module(f"darkbn.{name}")
+    raise AttributeError(f"module 'darkbn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

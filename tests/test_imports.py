@@ -33,7 +33,7 @@ LEVEL = {name: len(ORDER) - depth for depth, names in enumerate(ORDER) for name 
 LATE = {"darkbn.network": {"darkbn.detect"}}
 
 #: Modules that would make `import darkbn` slow, or must not be needed for it.
-HEAVY = ("PIL", "typer", "click", "rich", "cupy", "scipy", "matplotlib", "torch", "hypothesis", "pytest")
+HEAVY = ("numpy", "PIL", "typer", "click", "rich", "cupy", "scipy", "matplotlib", "torch", "hypothesis", "pytest")
 
 
 def modules() -> list[Path]:
@@ -126,3 +126,21 @@ def test_import_darkbn_is_light() -> None:
     assert "darkbn" in out
     assert sorted({name.split(".")[0] for name in out} & set(HEAVY)) == []
     assert [name for name in out if name.startswith(("darkbn.cpu._", "darkbn.cli", "darkbn_gpu"))] == []
+
+
+def test_public_names_are_written_alike() -> None:
+    """For type checkers, for the reader of `__all__`, and for the import on first use."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    typed = {
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("darkbn")
+        for alias in node.names
+    }
+    lazy = {(f"darkbn.{home}", name) for home, names in darkbn._HOMES.items() for name in names}
+    named = {name for _, name in lazy}
+    assert typed == lazy | {("darkbn", name) for name in set(darkbn.__all__) - named}
+    assert all(getattr(darkbn, name) is not None for name in darkbn.__all__)
+    assert set(darkbn.__all__) <= set(dir(darkbn))
+    with pytest.raises(AttributeError, match="nothing"):
+        getattr(darkbn, "nothing")  # noqa: B009 - a type checker would refuse the attribute
