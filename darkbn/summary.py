@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from darkbn.layers.base import Layer
+from darkbn.layers.batchnorm import BatchNormalized
+from darkbn.net_options import NetOptions
 
 if TYPE_CHECKING:
     from darkbn.network import Network
@@ -13,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One layer. `flops` is per image; `parameters` counts learned values and statistics; `nbytes` all arrays."""
+    """One layer. `flops` is per image; `parameters` counts learned values and statistics; `nbytes` all arrays.
+
+    `normalized` is the effective batch of its batch normalization, (images, height, width): how many values of a
+    channel a training pass takes the statistics of, with batch/subdivisions images; None without normalization.
+    """
 
     index: int
     type: str
@@ -24,6 +31,12 @@ class SummaryRow:
     flops: int
     parameters: int
     nbytes: int
+    normalized: tuple[int, int, int] | None
+
+    @property
+    def effective_batch(self) -> int | None:
+        """Values of a channel that a training pass takes the statistics of, or None."""
+        return None if self.normalized is None else math.prod(self.normalized)
 
 
 @dataclass(frozen=True)
@@ -33,17 +46,18 @@ class Summary:
     rows: tuple[SummaryRow, ...]
     lines: tuple[str, ...]
 
-    HEADINGS = ("layer", "filters", "size/strd(dil)", "input", "output", "BFLOPs", "params", "MiB")
+    HEADINGS = ("layer", "filters", "size/strd(dil)", "input", "output", "BFLOPs", "params", "MiB", "BN values")
 
     @classmethod
     def of(cls, net: Network) -> Summary:
         """The table of a network."""
-        rows = tuple(_row(index, layer, net.training) for index, layer in enumerate(net.layers))
+        images = _images(net)
+        rows = tuple(_row(index, layer, net.training, images) for index, layer in enumerate(net.layers))
         mebibytes = sum(r.nbytes for r in rows) / 2**20
         flops, parameters = sum(r.flops for r in rows), sum(r.parameters for r in rows)
         lines = (
             f"dialect {net.dialect} ({net.dialect_reason})",
-            f"batch normalization: {net.convention.name}",
+            _batchnorm_line(net.convention.name, rows),
             f"input {net.width} x {net.height} x {net.channels}, batch {net.batch}, device {net.backend.name}"
             if net.width
             else f"input {net.inputs}, batch {net.batch}, device {net.backend.name}",
@@ -63,6 +77,7 @@ class Summary:
                 f"{r.flops / 1e9:.3f}" if r.flops else "",
                 f"{r.parameters:,}" if r.parameters else "",
                 f"{r.nbytes / 2**20:.1f}",
+                "x".join(map(str, r.normalized)) if r.normalized else "",
             )
             for r in self.rows
         ]
@@ -73,7 +88,7 @@ class Summary:
         # Numbers to the right, words to the left.
         aligned = (
             "  ".join(
-                cell.rjust(width) if column in (1, 5, 6, 7) else cell.ljust(width)
+                cell.rjust(width) if column in (1, 5, 6, 7, 8) else cell.ljust(width)
                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in table
@@ -81,7 +96,34 @@ class Summary:
         return "\n".join([*aligned, *self.lines])
 
 
-def _row(index: int, layer: Layer, training: bool) -> SummaryRow:
+def _images(net: Network) -> int:
+    """Images of a training pass: as loaded when the network was loaded to train, else as its cfg says."""
+    if net.training:
+        return net.batch
+    written = NetOptions.read(net.cfg.net, net.dialect, [])
+    return max(1, written.batch // written.subdivisions) * written.time_steps
+
+
+def _batchnorm_line(convention: str, rows: tuple[SummaryRow, ...]) -> str:
+    sizes = [(row.effective_batch, row.index) for row in rows if row.effective_batch is not None]
+    if not sizes:
+        return f"batch normalization: {convention}, in no layer"
+    least, index = min(sizes)
+    return f"batch normalization: {convention}, effective batch {least:,} or more (smallest in layer {index})"
+
+
+def _normalized(layer: Layer, images: int) -> tuple[int, int, int] | None:
+    """The smallest effective batch in a layer; recurrent ones normalize step by step."""
+    images //= getattr(layer, "steps", 1)
+    found = [
+        (images, part.out_h or 1, part.out_w or 1)
+        for _, part in layer.walk()
+        if isinstance(part, BatchNormalized) and getattr(part, "batch_normalize", True)
+    ]
+    return min(found, key=math.prod, default=None)
+
+
+def _row(index: int, layer: Layer, training: bool, images: int) -> SummaryRow:
     filters, size = layer.describe()
     return SummaryRow(
         index=index,
@@ -93,6 +135,7 @@ def _row(index: int, layer: Layer, training: bool) -> SummaryRow:
         flops=layer.flops,
         parameters=_parameters(layer),
         nbytes=layer.nbytes(training),
+        normalized=_normalized(layer, images),
     )
 
 

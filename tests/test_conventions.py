@@ -152,3 +152,31 @@ def test_update_and_inference() -> None:
     by_channel = (1, -1, 1, 1)
     expected = (x - l.rolling_mean.reshape(by_channel)) / root.reshape(by_channel) * l.scales.reshape(by_channel)
     np.testing.assert_allclose(l.output, expected + l.biases.reshape(by_channel))
+
+
+#: decay, N - ddof, rolled N - ddof, epsilon, outside, start of the variance; and of the gradient: epsilon of the first
+#: term, outside, epsilon of the statistics, N - ddof. As in the sources, not as in darkbn.
+VALUES = {
+    "darknet": (0.99, 1, 1, 1e-6, True, 0, 1e-5, False, 1e-5, 0),
+    "darknet-gpu": (0.99, 1, 1, 1e-5, False, 0, 1e-5, False, 1e-5, 0),
+    "alexeyab-cpu": (0.9, 1, 1, 1e-5, False, 0, 1e-5, True, 1e-5, 0),
+    "alexeyab-gpu": (0.99, 0, 0, 1e-5, False, 0, 1e-6, True, 1e-6, 0),
+    "cudnn": (0.99, 0, 1, 1e-5, False, 0, 1e-5, False, 1e-5, 0),
+    "pytorch": (0.9, 0, 1, 1e-5, False, 1, 1e-5, False, 1e-5, 0),
+    "keras": (0.99, 0, 0, 1e-3, False, 1, 1e-3, False, 1e-3, 0),
+    "tf-slim": (0.999, 0, 0, 1e-3, False, 1, 1e-3, False, 1e-3, 0),
+    "cs231n": (0.9, 0, 0, 1e-5, False, 0, 1e-5, False, 1e-5, 0),
+    "exact": (0.99, 1, 1, 1e-6, True, 0, 1e-6, True, 1e-6, 1),
+}
+
+
+def test_values() -> None:
+    found = {}
+    for name, c in CONVENTIONS.items():
+        g = c.gradient_constants()
+        assert g.statistics_epsilon_outside is (name == "exact")
+        forward = (c.rolling_decay, c.ddof, c.rolling_ddof, c.epsilon, c.epsilon_outside, c.initial_rolling_variance)
+        found[name] = (*forward, g.epsilon, g.epsilon_outside, g.statistics_epsilon, g.ddof)
+    assert found == VALUES
+    assert {name for name, c in CONVENTIONS.items() if not c.trains_biases} == {"alexeyab-cpu"}
+    assert {name for name, c in CONVENTIONS.items() if not c.trains_scales} == {"tf-slim"}

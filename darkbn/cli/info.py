@@ -45,8 +45,9 @@ _COLUMNS = (
     ("BFLOPs", "right"),
     ("params", "right"),
     ("MiB", "right"),
+    ("BN values", "right"),
 )
-_WIDE = 96
+_WIDE = 112
 
 
 def info(
@@ -105,6 +106,7 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
         f"{row.flops / 1e9:.3f}" if row.flops else "",
         f"{row.parameters:,}" if row.parameters else "",
         f"{row.nbytes / 2**20:.1f}",
+        "x".join(map(str, row.normalized)) if row.normalized else "",
     )
 
 
@@ -135,6 +137,7 @@ def _document(net: Network) -> dict[str, Any]:
                 "output": [layer.out_c, layer.out_h, layer.out_w] if layer.out_w else [layer.outputs],
                 "flops": row.flops,
                 "parameters": row.parameters,
+                "effective_batch": row.effective_batch,
             }
             for row, layer in zip(rows, net.layers, strict=True)
         ],
