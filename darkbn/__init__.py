@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         WeightsError,
     )
+    from darkbn.explain import explain_batchnorm
     from darkbn.network import Network, load
     from darkbn.state import NetworkState, UpdateArgs
     from darkbn.version import __version__
@@ -41,6 +42,7 @@ _HOMES = {
         "UnsupportedError",
         "WeightsError",
     ),
+    "explain": ("explain_batchnorm",),
     "network": ("Network", "load"),
     "state": ("NetworkState", "UpdateArgs"),
     "version": ("__version__",),
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "blas",
     "errors",
+    "explain_batchnorm",
     "get_convention",
     "layers",
     "load",

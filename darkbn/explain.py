@@ -24,7 +24,7 @@ _P, _A = "pjreddie/darknet f6afaab", "AlexeyAB/darknet 59596d7"
 _P_CPU = f"{_P}, src/blas.c"
 _P_GPU = f"{_P}, src/blas_kernels.cu"
 _A_GPU = f"{_A}, src/blas_kernels.cu"
-_CUDNN = "cudnnBatchNormalizationForwardTraining as src/batchnorm_layer.c of both calls it"
+_CUDNN = "cudnnBatchNormalizationForwardTraining in src/batchnorm_layer.c"
 _KERAS = "keras.io/api/layers/normalization_layers/batch_normalization"
 _SLIM = "tensorflow/models, research/inception/inception/slim/ops.py"
 _CS231N = "cs231n.github.io, assignment 2, cs231n/layers.py"
@@ -48,9 +48,9 @@ SOURCES = {
         f"{_A}, src/batchnorm_layer.c; src/connected_layer.c",
     ),
     "alexeyab-gpu": Sources(_A_GPU, f"{_A}, src/batchnorm_layer.c", _A_GPU),
-    "cudnn": Sources(_CUDNN, f"{_CUDNN}, factor .01", "cudnnBatchNormalizationBackward: the derivative"),
+    "cudnn": Sources(_CUDNN, f"{_CUDNN}, .01", "cudnnBatchNormalizationBackward: the derivative"),
     "pytorch": Sources(
-        "pytorch.org/docs, torch.nn.BatchNorm2d", "pytorch.org/docs, momentum=0.1 is the share of the new", "autograd"
+        "pytorch.org/docs, torch.nn.BatchNorm2d", "the same page: momentum=0.1 is the share of the new", "autograd"
     ),
     "keras": Sources(_KERAS, _KERAS, "automatic differentiation"),
     "tf-slim": Sources(_SLIM, _SLIM, "automatic differentiation"),

@@ -46,7 +46,7 @@ class Summary:
     rows: tuple[SummaryRow, ...]
     lines: tuple[str, ...]
 
-    HEADINGS = ("layer", "filters", "size/strd(dil)", "input", "output", "BFLOPs", "params", "MiB", "BN values")
+    HEADINGS = ("layer", "filters", "size/strd(dil)", "input", "output", "BFLOPs", "params", "MiB", "BN over")
 
     @classmethod
     def of(cls, net: Network) -> Summary:

@@ -18,7 +18,7 @@ from darkbn.backend import get_backend
 from darkbn.cli.main import app
 from darkbn.conventions import CONVENTIONS, BatchNormConvention, GradientConstants, get_convention
 from darkbn.errors import UnsupportedError
-from darkbn.explain import SOURCES, TITLES, departures, explain_batchnorm
+from darkbn.explain import SOURCES, TITLES, departures
 from darkbn.layers.batchnorm import make_batchnorm_layer
 from darkbn.layers.connected import make_connected_layer
 from darkbn.state import NetworkState
@@ -51,7 +51,7 @@ def statements(text: str, connected: bool = False) -> list[str]:
 
 def evaluate(c: BatchNormConvention, values: dict[str, Any], connected: bool = False) -> dict[str, Any]:
     names = {"sum": np.sum, "sqrt": np.sqrt, "N": values["x"].size, "bias_updates": 0.0, "scale_updates": 0.0, **values}
-    for statement in statements(explain_batchnorm(c), connected):
+    for statement in statements(darkbn.explain_batchnorm(c), connected):
         if not statement.startswith("delta = scales"):  # the closed form has a test of its own
             exec(statement, {}, names)
     return names
@@ -102,7 +102,7 @@ def test_the_closed_form_is_the_gradient(name: str) -> None:
     mean, variance = x.mean(), x.var(ddof=c.ddof)
     names = {"sum": np.sum, "sqrt": np.sqrt, "N": 6, "scales": 1.3, "delta": delta, "variance": variance}
     names |= {"root": np.sqrt(variance + c.epsilon), "x_norm": (x - mean) / np.sqrt(variance + c.epsilon)}
-    (closed,) = [s for s in statements(explain_batchnorm(c)) if s.startswith("delta = scales")]
+    (closed,) = [s for s in statements(darkbn.explain_batchnorm(c)) if s.startswith("delta = scales")]
     exec(closed, {}, names)
     start = {"rolling_mean": 0.0, "rolling_variance": 0.0}
     expected = evaluate(c, {"x": x, "delta": delta, "scales": 1.3, "biases": 0.0, **start})["delta"]
@@ -113,23 +113,23 @@ def test_departures() -> None:
     found = {name: len(departures(c)) for name, c in CONVENTIONS.items() if departures(c)}
     assert found == {"darknet": 3, "darknet-gpu": 1, "alexeyab-cpu": 3, "alexeyab-gpu": 2}
     for c in CONVENTIONS.values():
-        text = explain_batchnorm(c)
+        text = darkbn.explain_batchnorm(c)
         assert ("This is the derivative" in text) is not bool(departures(c))
         assert max(map(len, text.splitlines())) <= 90
 
 
 def test_every_convention_has_a_title_and_sources() -> None:
     assert list(TITLES) == list(SOURCES) == list(CONVENTIONS)
-    assert "source: pjreddie/darknet f6afaab, src/blas.c" in explain_batchnorm("darknet")
+    assert "source: pjreddie/darknet f6afaab, src/blas.c" in darkbn.explain_batchnorm("darknet")
 
 
 def test_a_convention_of_ones_own() -> None:
-    text = explain_batchnorm(OWN)
+    text = darkbn.explain_batchnorm(OWN)
     assert text.startswith("Batch normalization, convention own: your own")
     assert text.count("source: your own") == 3
     close = dataclasses.replace(get_convention("keras"), name="close", rolling_decay=0.5)
-    assert "source: your own, as in keras, tf-slim" in explain_batchnorm(close)
-    assert "your own" in explain_batchnorm(dataclasses.replace(close, name="keras"))
+    assert "source: your own, as in keras, tf-slim" in darkbn.explain_batchnorm(close)
+    assert "your own" in darkbn.explain_batchnorm(dataclasses.replace(close, name="keras"))
     net = darkbn.load(networks.CLASSIFIER, batchnorm=OWN, batch=3, train=True, seed=0)
     net.forward(np.random.default_rng(0).standard_normal(net.input_shape), np.eye(4)[:3], train=True)
     layer = net.layers[2]
@@ -139,7 +139,7 @@ def test_a_convention_of_ones_own() -> None:
 
 def test_unknown_names() -> None:
     with pytest.raises(UnsupportedError, match="did you mean 'keras'"):
-        explain_batchnorm("kerass")
+        darkbn.explain_batchnorm("kerass")
 
 
 def run(*arguments: Any) -> Any:
@@ -147,7 +147,7 @@ def run(*arguments: Any) -> Any:
 
 
 def test_command(tmp_path: Path) -> None:
-    assert run("explain", "cudnn").stdout.strip() == explain_batchnorm("cudnn")
+    assert run("explain", "cudnn").stdout.strip() == darkbn.explain_batchnorm("cudnn")
     table = run("explain").stdout.splitlines()
     assert [line.split()[0] for line in table[1:]] == list(CONVENTIONS)
     assert all(len(line) <= 80 and "…" not in line for line in table)

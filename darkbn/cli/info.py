@@ -45,7 +45,7 @@ _COLUMNS = (
     ("BFLOPs", "right"),
     ("params", "right"),
     ("MiB", "right"),
-    ("BN values", "right"),
+    ("BN over", "right"),
 )
 _WIDE = 112
 
