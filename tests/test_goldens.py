@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from goldens import (
     sub_array,
 )
 
-from darkbn import boxes, images
+from darkbn import boxes, evaluate, images
 from darkbn.detect import read_detections
 from darkbn.layers.base import Layer
 from darkbn.network import Network
@@ -508,16 +507,21 @@ def test_characters(case: Case) -> None:
     check(case, characters)
 
 
-# map: mean average precision of stored detections
+# map: what `detector map` reports of stored detections
 
 
 def mean_average_precision(case: Case, device: str) -> Results:
-    evaluate = importlib.import_module("darkbn.evaluate")
-    labels = [case[key] for key in case.keys(r"labels\.\d+")]
+    labels = [case[f"labels.{index}"] for index in range(case["images"])]
     for key in case.keys(r"run\.\d+\.map"):
         run = key.removesuffix("map")
-        threshold, points = case[f"{run}iou_thresh"], case[f"{run}points"]
-        yield key, evaluate.mean_average_precision(case["detections"], labels, case["classes"], threshold, points)
+        arguments = (case["detections"], labels, case["classes"], case[f"{run}iou_thresh"], case[f"{run}points"])
+        yield key, evaluate.mean_average_precision(*arguments)
+        scores = evaluate.evaluate(*arguments, confidence=case["thresh_calc_avg_iou"], order="given")
+        yield f"{run}ap_percent", [round(100 * one.average_precision, 2) for one in scores.classes]
+        yield f"{run}tp_fp_per_class", [(one.true_positives, one.false_positives) for one in scores.classes]
+        yield f"{run}tp_fp_fn", (scores.true_positives, scores.false_positives, scores.false_negatives)
+        yield f"{run}average_iou_percent", round(100 * scores.average_iou, 2)
+        yield f"{run}counts", (scores.detections, scores.labels)
 
 
 @pytest.mark.parametrize("case", cases("map"))

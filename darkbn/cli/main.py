@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from darkbn.cli import classify, detect, doctor, explain, info
+from darkbn.cli import map as map_command
 from darkbn.version import __version__
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command("detect", epilog=detect.EXAMPLES)(detect.detect)
 app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
+app.command("map", epilog=map_command.EXAMPLES)(map_command.map_)
 app.command("info", epilog=info.EXAMPLES)(info.info)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("doctor")(doctor.doctor)
