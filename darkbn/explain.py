@@ -96,7 +96,11 @@ def departures(convention: BatchNormConvention) -> list[str]:
 
 def _head(c: BatchNormConvention) -> list[str]:
     title = TITLES.get(c.name) if CONVENTIONS.get(c.name) == c else "your own"
-    return [f"Batch normalization, convention {c.name}: {title}", "N = batch * height * width, the values of a channel"]
+    return [
+        f"Batch normalization, convention {c.name}",
+        f"    {title}",
+        "    N: batch * height * width, the values of a channel",
+    ]
 
 
 def _values(c: BatchNormConvention) -> list[str]:
