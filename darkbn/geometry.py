@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from darkbn.algorithms import Algorithm
 from darkbn.errors import ShapeError
 
 #: Largest pooling window; kernels keep padded rows of this scale on the stack.
@@ -57,3 +58,58 @@ def require_depth(kernel: str, space: tuple[int, ...], depth: tuple[int, ...], s
 def _require(condition: bool, kernel: str, problem: str) -> None:
     if not condition:
         raise ShapeError(f"{kernel}: {problem}")
+
+
+def require_slice(kernel: str, name: str, block: int, blocks: int, available: int) -> None:
+    """Raise ShapeError unless `blocks` blocks of channels from `block` on lie inside a blocked map."""
+    _require(
+        0 <= block <= available - blocks,
+        kernel,
+        f"blocks {block} to {block + blocks} are not inside {name}, which has {available} blocks",
+    )
+
+
+def require_algorithm(kernel: str, algorithm: int, n: int, cg: int, size: int, groups: int) -> None:
+    """Raise ShapeError unless filters of that shape can be computed that way."""
+    _require(algorithm in tuple(Algorithm), kernel, f"unknown algorithm {algorithm}")
+    _require(
+        min(n, cg, size, groups) >= 1 and n % groups == 0,
+        kernel,
+        f"{n} filters of {cg} channels, size {size}, do not make {groups} groups",
+    )
+    name = Algorithm(algorithm).name
+    if algorithm in (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4):
+        _require(size == 3 and groups == 1, kernel, f"{name} needs size 3 and one group, found {size} and {groups}")
+    if algorithm == Algorithm.DEPTHWISE:
+        _require(groups == n and cg == 1, kernel, f"{name} needs a filter a channel: {n} of {cg}, {groups} groups")
+    if algorithm == Algorithm.FIRST:
+        _require(groups == 1, kernel, f"{name} needs one group, found {groups}")
+
+
+def require_blocked_convolution(
+    kernel: str,
+    algorithm: int,
+    channels: tuple[int, int, int],
+    size: int,
+    steps: tuple[int, int, int, int],
+) -> None:
+    """Raise ShapeError unless a convolution of blocked maps makes sense.
+
+    Args:
+        kernel: name for the message.
+        algorithm: how it is computed.
+        channels: c, n, groups.
+        size: of the filters.
+        steps: stride_y, stride_x, dilation, pad.
+    """
+    c, n, groups = channels
+    stride_y, stride_x, dilation, pad = steps
+    _require(
+        min(stride_y, stride_x, dilation) >= 1 and pad >= 0,
+        kernel,
+        f"strides ({stride_y}, {stride_x}) and dilation {dilation} must be at least 1, pad {pad} at least 0",
+    )
+    _require(groups >= 1 and c % groups == 0, kernel, f"{c} channels do not make {groups} groups")
+    require_algorithm(kernel, algorithm, n, c // groups, size, groups)
+    if algorithm in (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4):
+        _require((stride_y, stride_x, dilation) == (1, 1, 1), kernel, "Winograd needs strides and dilation 1")

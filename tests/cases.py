@@ -29,7 +29,7 @@ class KernelCase:
         none: optional arrays given as None.
 
     The size of an array named `workspace` is what the family's `<function>_workspace` says, given the sizes,
-    scalars and threads that it names.
+    scalars and threads that it names; one named `packed` holds what its `pack` makes of `weights` and `biases`.
     """
 
     kernel: str

@@ -1,0 +1,212 @@
+/* Convolutions of blocked maps as products of matrices: any size, stride, dilation, padding and groups.
+ *
+ * A task packs the pixels that some outputs need, tap by tap, into panels that stay in the second-level cache, and runs
+ * the register tile over them: the matrix of im2col never exists. Groups whose channels do not fill blocks are merged
+ * until they do, with zeros between them. */
+#ifndef DARKBN_BLOCKED_GEMM_H
+#define DARKBN_BLOCKED_GEMM_H
+
+#include "darkbn/blocked_tile.h"
+
+#define DARKBN_GEMM_PANELS (96 / DARKBN_TILE_PIXELS) /* most panels of a task */
+#define DARKBN_GEMM_PIXELS (DARKBN_GEMM_PANELS * DARKBN_TILE_PIXELS)
+#define DARKBN_GEMM_STEPS 32                         /* steps whose filters stay in the first-level cache */
+#define DARKBN_GEMM_TILES (256 / DARKBN_TILE_FILTERS) /* most tiles of filters whose sums wait for further steps */
+
+/* Sizes that follow from a convolution. */
+typedef struct darkbn_gemm_sizes {
+    ptrdiff_t groups, channels, filters;        /* after merging; channels and filters per group */
+    ptrdiff_t merged, blocks, taps, steps, tiles;
+} darkbn_gemm_sizes;
+
+static darkbn_gemm_sizes darkbn_sizes_of(ptrdiff_t n, ptrdiff_t cg, ptrdiff_t size, ptrdiff_t groups)
+{
+    darkbn_gemm_sizes s;
+    const ptrdiff_t ng = n / darkbn_most(groups, 1);
+    s.merged = 1;
+    while (s.merged < groups && (s.merged * cg % DARKBN_BLOCK || s.merged * ng % DARKBN_BLOCK)) s.merged *= 2;
+    if (s.merged > groups || groups % s.merged) s.merged = groups;
+    s.groups = groups / darkbn_most(s.merged, 1);
+    s.channels = cg * s.merged;
+    s.filters = ng * s.merged;
+    s.blocks = darkbn_blocks(s.channels);
+    s.taps = size * size;
+    s.steps = s.blocks * s.taps;
+    s.tiles = darkbn_parts_of(s.filters, DARKBN_TILE_FILTERS);
+    return s;
+}
+
+/* Biases, padded to whole tiles, then filters: (groups, tiles, steps, 8, DARKBN_TILE_FILTERS). */
+static ptrdiff_t darkbn_gemm_packed(const darkbn_gemm_sizes *s)
+{
+    return s->groups * s->tiles * DARKBN_TILE_FILTERS * (1 + s->steps * DARKBN_BLOCK);
+}
+
+DARKBN_INLINE void darkbn_pack_biases(const float *biases, ptrdiff_t filters, ptrdiff_t padded, float *to)
+{
+    for (ptrdiff_t f = 0; f < padded; ++f) to[f] = biases && f < filters ? biases[f] : 0.0f;
+}
+
+static void darkbn_gemm_pack(const darkbn_gemm_sizes *s, const float *weights, const float *biases, float *packed,
+                             int threads)
+{
+    const ptrdiff_t padded = s->tiles * DARKBN_TILE_FILTERS, cg = s->channels / s->merged;
+    const ptrdiff_t ng = s->filters / s->merged, tile_floats = s->steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+    for (ptrdiff_t g = 0; g < s->groups; ++g)
+        darkbn_pack_biases(biases ? biases + g * s->filters : NULL, s->filters, padded, packed + g * padded);
+    float *first = packed + s->groups * padded;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (ptrdiff_t tile = 0; tile < s->groups * s->tiles; ++tile) {
+        float *to = first + tile * tile_floats;
+        const ptrdiff_t g = tile / s->tiles, f0 = tile % s->tiles * DARKBN_TILE_FILTERS;
+        for (ptrdiff_t i = 0; i < tile_floats; ++i) {
+            const ptrdiff_t f = f0 + i % DARKBN_TILE_FILTERS, lane = i / DARKBN_TILE_FILTERS % DARKBN_BLOCK;
+            const ptrdiff_t step = i / (DARKBN_TILE_FILTERS * DARKBN_BLOCK);
+            const ptrdiff_t c = step / s->taps * DARKBN_BLOCK + lane, tap = step % s->taps;
+            const int inside = f < s->filters && c < s->channels && f / ng == c / cg;
+            to[i] = inside ? weights[((g * s->filters + f) * cg + c % cg) * s->taps + tap] : 0.0f;
+        }
+    }
+}
+
+/* How the work is cut. Sums do not depend on it. */
+typedef struct darkbn_gemm_cut {
+    ptrdiff_t panels, pixels;       /* of an image: tasks, and pixels of each */
+    ptrdiff_t chunks, tiles;        /* of the filters: tasks, and tiles of each */
+    ptrdiff_t depth;                /* steps at a time */
+    ptrdiff_t sums, offsets, local; /* floats of a thread: where these begin, and all */
+} darkbn_gemm_cut;
+
+static darkbn_gemm_cut darkbn_cut_gemm(const darkbn_gemm_sizes *s, ptrdiff_t batch, ptrdiff_t pixels, int threads)
+{
+    darkbn_gemm_cut cut;
+    const ptrdiff_t panels = darkbn_most(darkbn_parts_of(pixels, DARKBN_TILE_PIXELS), 1);
+    const ptrdiff_t rounds = darkbn_most(darkbn_parts_of(s->steps, DARKBN_GEMM_STEPS), 1);
+    const ptrdiff_t items = darkbn_most(batch * s->groups, 1), wanted = threads > 1 ? 4 * (ptrdiff_t)threads : 1;
+    cut.depth = darkbn_most(darkbn_parts_of(s->steps, rounds), 1);
+    cut.panels = darkbn_parts_of(panels, DARKBN_GEMM_PANELS);
+    cut.chunks = rounds > 1 ? darkbn_parts_of(s->tiles, DARKBN_GEMM_TILES) : 1;
+    cut.chunks = darkbn_most(cut.chunks, darkbn_least(darkbn_parts_of(wanted, items * cut.panels), s->tiles));
+    cut.tiles = darkbn_most(darkbn_parts_of(s->tiles, darkbn_most(cut.chunks, 1)), 1);
+    cut.chunks = darkbn_parts_of(s->tiles, cut.tiles);
+    cut.pixels = darkbn_parts_of(panels, cut.panels) * DARKBN_TILE_PIXELS;
+    cut.panels = darkbn_parts_of(pixels, cut.pixels);
+    cut.sums = cut.pixels * cut.depth * DARKBN_BLOCK;
+    cut.offsets = cut.sums + cut.pixels * DARKBN_TILE_FILTERS * (rounds > 1 ? cut.tiles : 1);
+    cut.local = darkbn_rounded(cut.offsets + s->taps * cut.pixels, DARKBN_LINE);
+    return cut;
+}
+
+static ptrdiff_t darkbn_gemm_floats(const darkbn_gemm_sizes *s, ptrdiff_t batch, ptrdiff_t pixels, int threads)
+{
+    return threads * darkbn_cut_gemm(s, batch, pixels, threads).local + DARKBN_LINE;
+}
+
+/* offsets[tap * pixels + p]: the pixel of a plane that output p of `first`... reads at that tap, -1 outside. */
+static void darkbn_pixel_offsets(const darkbn_blocked *g, ptrdiff_t first, ptrdiff_t pixels, int32_t *offsets)
+{
+    for (ptrdiff_t p = 0; p < pixels; ++p) {
+        const ptrdiff_t y = (first + p) / g->out_w * g->stride_y - g->pad;
+        const ptrdiff_t x = (first + p) % g->out_w * g->stride_x - g->pad;
+        for (ptrdiff_t i = 0; i < g->size; ++i) {
+            const ptrdiff_t row = y + i * g->dilation;
+            for (ptrdiff_t j = 0; j < g->size; ++j) {
+                const ptrdiff_t column = x + j * g->dilation;
+                const int inside = row >= 0 && row < g->h && column >= 0 && column < g->w;
+                offsets[(i * g->size + j) * pixels + p] = inside ? (int32_t)(row * g->w + column) : -1;
+            }
+        }
+    }
+}
+
+DARKBN_INLINE void darkbn_copy_block(float *to, const float *from)
+{
+    for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) darkbn_wide_store(to + part, darkbn_wide_load(from + part));
+}
+
+/* Steps [start, start + depth) of `pixels` pixels: panel[(step * DARKBN_TILE_PIXELS + pixel) * 8 + channel]. */
+static void darkbn_pack_panels(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const float *x, ptrdiff_t first,
+                               ptrdiff_t pixels, ptrdiff_t start, ptrdiff_t depth, const int32_t *offsets, float *to)
+{
+    static const float zeros[DARKBN_BLOCK] = {0};
+    const int whole = s->taps == 1 && g->stride_y == 1 && g->stride_x == 1 && g->pad == 0 && g->h == g->out_h
+                      && g->w == g->out_w;
+    for (ptrdiff_t step = start; step < start + depth; ++step) {
+        const float *plane = x + step / s->taps * g->x.plane;
+        const int32_t *at = offsets + step % s->taps * pixels;
+        for (ptrdiff_t p = 0; p < pixels; p += DARKBN_TILE_PIXELS) {
+            float *panel = to + p * depth * DARKBN_BLOCK + (step - start) * DARKBN_PANEL;
+            const ptrdiff_t rows = darkbn_least(pixels - p, DARKBN_TILE_PIXELS);
+            if (whole)
+                for (ptrdiff_t i = 0; i < rows; ++i)
+                    darkbn_copy_block(panel + i * DARKBN_BLOCK, plane + (first + p + i) * DARKBN_BLOCK);
+            else
+                for (ptrdiff_t i = 0; i < rows; ++i)
+                    darkbn_copy_block(panel + i * DARKBN_BLOCK,
+                                      at[p + i] < 0 ? zeros : plane + at[p + i] * (ptrdiff_t)DARKBN_BLOCK);
+        }
+    }
+}
+
+/* A tile's filters times all packed pixels of a task. */
+DARKBN_INLINE void darkbn_run_panels(ptrdiff_t pixels, ptrdiff_t depth, const float *a, const float *b, float *sums,
+                                     int more)
+{
+    for (ptrdiff_t p = 0; p < pixels; p += DARKBN_TILE_PIXELS)
+        darkbn_pixels[darkbn_least(pixels - p, DARKBN_TILE_PIXELS)](depth, a + p * depth * DARKBN_BLOCK, DARKBN_PANEL, b,
+                                                                    sums + p * DARKBN_TILE_FILTERS, more);
+}
+
+/* The sums of a tile of filters to out: block `block` is the tile's first, `blocks` of its group follow from there. */
+DARKBN_INLINE void darkbn_finish_tile(const darkbn_finish *f, ptrdiff_t image, ptrdiff_t block, ptrdiff_t blocks,
+                                      ptrdiff_t pixel, ptrdiff_t pixels, float *sums, const float *bias)
+{
+    darkbn_finish_sums(f, sums, pixels, DARKBN_TILE_FILTERS, bias);
+    for (ptrdiff_t i = 0; i < darkbn_least(blocks, DARKBN_TILE_BLOCKS); ++i)
+        darkbn_finish_store(f, image, block + i, pixel, pixels, sums + i * DARKBN_BLOCK, DARKBN_TILE_FILTERS,
+                            bias + i * DARKBN_BLOCK);
+}
+
+static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const darkbn_gemm_cut *cut,
+                             ptrdiff_t image, ptrdiff_t group, ptrdiff_t first, ptrdiff_t tile0, float *local)
+{
+    const ptrdiff_t pixels = darkbn_least(cut->pixels, g->out_h * g->out_w - first);
+    const ptrdiff_t tiles = darkbn_least(cut->tiles, s->tiles - tile0);
+    const ptrdiff_t tile_floats = s->steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+    const ptrdiff_t group_blocks = darkbn_blocks(s->filters);
+    const float *x = g->x.data + image * g->x.image + group * s->blocks * g->x.plane;
+    const float *bias = g->packed + group * s->tiles * DARKBN_TILE_FILTERS;
+    const float *filters = g->packed + s->groups * s->tiles * DARKBN_TILE_FILTERS + group * s->tiles * tile_floats;
+    int32_t *offsets = (int32_t *)(local + cut->offsets);
+    darkbn_pixel_offsets(g, first, pixels, offsets);
+    for (ptrdiff_t start = 0; start < s->steps; start += cut->depth) {
+        const ptrdiff_t depth = darkbn_least(cut->depth, s->steps - start);
+        darkbn_pack_panels(g, s, x, first, pixels, start, depth, offsets, local);
+        for (ptrdiff_t t = tile0; t < tile0 + tiles; ++t) {
+            const int several = cut->depth < s->steps;
+            float *sums = local + cut->sums + (several ? (t - tile0) * cut->pixels * DARKBN_TILE_FILTERS : 0);
+            darkbn_run_panels(pixels, depth, local, filters + t * tile_floats + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS,
+                              sums, start > 0);
+            if (start + depth == s->steps)
+                darkbn_finish_tile(&g->finish, image, group * group_blocks + t * DARKBN_TILE_BLOCKS,
+                                   group_blocks - t * DARKBN_TILE_BLOCKS, first, pixels, sums,
+                                   bias + t * DARKBN_TILE_FILTERS);
+        }
+    }
+}
+
+static void darkbn_gemm_run(const darkbn_blocked *g, float *workspace, int threads)
+{
+    const darkbn_gemm_sizes s = darkbn_sizes_of(g->n, g->c / g->groups, g->size, g->groups);
+    const darkbn_gemm_cut cut = darkbn_cut_gemm(&s, g->batch, g->out_h * g->out_w, threads);
+    const ptrdiff_t tasks = g->batch * s.groups * cut.panels * cut.chunks;
+    float *local = darkbn_line_start(workspace);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (ptrdiff_t task = 0; task < tasks; ++task) {
+        const ptrdiff_t tile = task % cut.chunks * cut.tiles, first = task / cut.chunks % cut.panels * cut.pixels;
+        const ptrdiff_t item = task / (cut.chunks * cut.panels);
+        darkbn_gemm_task(g, &s, &cut, item / s.groups, item % s.groups, first, tile, local + DARKBN_THREAD * cut.local);
+    }
+}
+
+#endif

@@ -1,0 +1,95 @@
+/* The register tile of the convolutions of blocked maps: DARKBN_TILE_PIXELS pixels times DARKBN_TILE_FILTERS filters.
+ *
+ * Pixels come as blocks of eight channels, a[step * stride + pixel * 8 + channel]; filters packed by channels,
+ * b[(step * 8 + channel) * DARKBN_TILE_FILTERS + filter]. Each sum is one chain of multiply-adds over the channels in
+ * order, whatever tile it lies in and however the steps are cut. */
+#ifndef DARKBN_BLOCKED_TILE_H
+#define DARKBN_BLOCKED_TILE_H
+
+#include "darkbn/blocked.h"
+
+/* As many accumulators as leave registers for two vectors of filters and a pixel. */
+#if DARKBN_V == 16
+#define DARKBN_TILE_PIXELS 14
+#elif defined(__aarch64__)
+#define DARKBN_TILE_PIXELS 12
+#else
+#define DARKBN_TILE_PIXELS 6
+#endif
+#define DARKBN_TILE_FILTERS (2 * DARKBN_V)
+#define DARKBN_TILE_BLOCKS (DARKBN_TILE_FILTERS / DARKBN_BLOCK)
+#define DARKBN_PANEL (DARKBN_TILE_PIXELS * DARKBN_BLOCK) /* floats of a packed panel's step */
+#define DARKBN_SUMS (DARKBN_TILE_PIXELS * DARKBN_TILE_FILTERS)
+
+/* sums (+)= `steps` steps of a tile: sums[pixel * DARKBN_TILE_FILTERS + filter]. `rows` is a constant where inlined. */
+DARKBN_INLINE void darkbn_tile_pixels(const int rows, ptrdiff_t steps, const float *restrict a, ptrdiff_t stride,
+                                      const float *restrict b, float *restrict sums, int more)
+{
+    darkbn_vec acc[DARKBN_TILE_PIXELS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+        acc[i][0] = more ? darkbn_load(sums + i * DARKBN_TILE_FILTERS) : darkbn_zero();
+        acc[i][1] = more ? darkbn_load(sums + i * DARKBN_TILE_FILTERS + DARKBN_V) : darkbn_zero();
+    }
+    for (ptrdiff_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 8
+        for (int k = 0; k < DARKBN_BLOCK; ++k) {
+            const darkbn_vec low = darkbn_load(b + k * DARKBN_TILE_FILTERS);
+            const darkbn_vec high = darkbn_load(b + k * DARKBN_TILE_FILTERS + DARKBN_V);
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; ++i) {
+                const float value = a[i * DARKBN_BLOCK + k];
+                acc[i][0] += value * low;
+                acc[i][1] += value * high;
+            }
+        }
+        a += stride;
+        b += DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+        darkbn_store(sums + i * DARKBN_TILE_FILTERS, acc[i][0]);
+        darkbn_store(sums + i * DARKBN_TILE_FILTERS + DARKBN_V, acc[i][1]);
+    }
+}
+
+typedef void (*darkbn_pixels_function)(ptrdiff_t, const float *, ptrdiff_t, const float *, float *, int);
+
+#define DARKBN_PIXELS(ROWS)                                                                                       \
+    static void darkbn_pixels_##ROWS(ptrdiff_t steps, const float *a, ptrdiff_t stride, const float *b,           \
+                                     float *sums, int more)                                                       \
+    {                                                                                                             \
+        darkbn_tile_pixels(ROWS, steps, a, stride, b, sums, more);                                                \
+    }
+DARKBN_PIXELS(1)
+DARKBN_PIXELS(2)
+DARKBN_PIXELS(3)
+DARKBN_PIXELS(4)
+DARKBN_PIXELS(5)
+DARKBN_PIXELS(6)
+#if DARKBN_TILE_PIXELS > 6
+DARKBN_PIXELS(7)
+DARKBN_PIXELS(8)
+DARKBN_PIXELS(9)
+DARKBN_PIXELS(10)
+DARKBN_PIXELS(11)
+DARKBN_PIXELS(12)
+#endif
+#if DARKBN_TILE_PIXELS > 12
+DARKBN_PIXELS(13)
+DARKBN_PIXELS(14)
+#endif
+#undef DARKBN_PIXELS
+
+/* By number of pixels. */
+static const darkbn_pixels_function darkbn_pixels[DARKBN_TILE_PIXELS + 1] = {
+    NULL, darkbn_pixels_1, darkbn_pixels_2, darkbn_pixels_3, darkbn_pixels_4, darkbn_pixels_5, darkbn_pixels_6,
+#if DARKBN_TILE_PIXELS > 6
+    darkbn_pixels_7, darkbn_pixels_8, darkbn_pixels_9, darkbn_pixels_10, darkbn_pixels_11, darkbn_pixels_12,
+#endif
+#if DARKBN_TILE_PIXELS > 12
+    darkbn_pixels_13, darkbn_pixels_14,
+#endif
+};
+
+#endif
