@@ -125,7 +125,9 @@ cdef int run(
     g.finish.out = slice_of(out, out_block)
     g.finish.residual.data = NULL
     if residual is not None:
-        require_slice(f"blocked_convolution.{kernel}", "residual", residual_block, darkbn_blocks(g.n), residual.shape[1])
+        require_slice(
+            f"blocked_convolution.{kernel}", "residual", residual_block, darkbn_blocks(g.n), residual.shape[1]
+        )
         g.finish.residual = slice_of(residual, residual_block)
     g.finish.activation, g.finish.residual_activation = activation, residual_activation
     g.finish.slope, g.finish.residual_slope = darkbn_slope(activation), darkbn_slope(residual_activation)
