@@ -217,7 +217,8 @@ def classify(
         raise DarkbnError(f"{net.cfg.file}: a detector ([{net.heads[-1].type}]), not a classifier; use detect()")
     x = _empty_input(net)
     _fill_classifier_input(net, read_image(image, net.channels, exif=exif), x[0])
-    scores = np.asarray(net.forward(x), np.float64).reshape(net.batch, -1)[0]
+    net.current_plan().run()
+    scores = np.asarray(net.output_layer.output, np.float64).reshape(net.batch, -1)[0]
     labels = _labels(names, len(scores))
     order = np.argsort(-scores, kind="stable")[: max(top, 0)]
     return [Classification(int(i), labels[i], float(scores[i])) for i in order]
@@ -230,7 +231,8 @@ def _empty_input(net: Network) -> Array:
     if not (net.width and net.height) or net.channels not in (1, 3, 4):
         shape = f"{net.width} x {net.height} x {net.channels}" if net.width else f"{net.inputs} values"
         raise DarkbnError(f"{net.cfg.file}: the input of this network ({shape}) is no picture")
-    x: Array = net.backend.zeros(net.input_shape)
+    x: Array = net.current_plan().input
+    x.fill(0)
     return x
 
 
@@ -273,7 +275,7 @@ def _detect_chunk(net: Network, sources: Sequence[Source], how: _How) -> Iterato
     x = _empty_input(net)
     read = [_read_input(net, source, row, how) for row, source in zip(x, sources, strict=False)]
     if not all(isinstance(size, ImageError) for size in read):
-        net.forward(x)
+        net.current_plan().run()
     for index, size in enumerate(read):
         yield size if isinstance(size, ImageError) else _found(net, index, size, how)
 

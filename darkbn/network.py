@@ -22,7 +22,10 @@ from darkbn.state import NetworkState, UpdateArgs
 from darkbn.weights import load_weights, read_header, save_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from darkbn.detect import Detection
+    from darkbn.inference.plan import Plan
     from darkbn.summary import Summary
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,8 @@ class Network:
         seen: images seen in training; carried through the weights file.
         cost: loss of the last training pass, mean over the layers with a loss; None before one.
         input_delta: gradient (descent direction) with respect to the input after `backward`, shaped like the input.
+        version: counts the changes of parameters and sizes that the network itself makes (training, `load_weights`,
+            `resize`); a plan of another version is not used.
         warnings: what was odd in the files: unknown options, ignored duplicates, left-over bytes.
     """
 
@@ -87,6 +92,8 @@ class Network:
         self.cost: float | None = None
         self.input_delta: Any = None
         self.training = False
+        self.version = 0
+        self._plan: Plan | None = None
         self._state = NetworkState(layers=self.layers, rng=np.random.default_rng(seed))
         self._allocate(training)
         for layer in self.layers:
@@ -139,8 +146,10 @@ class Network:
         Returns:
             The output layer's array. It is the layer's own and overwritten by the next pass; copy it to keep it.
         """
-        if train and not self.training:
-            self._allocate(True)
+        if train:
+            self.changed()  # rolling statistics follow the batch
+            if not self.training:
+                self._allocate(True)
         state = self._state
         state.input = self._input(x)
         state.truth = None if truth is None else self._truth(truth)
@@ -189,6 +198,7 @@ class Network:
             batch=self.batch * self.subdivisions,
             threads=self.threads,
         )
+        self.changed()
         for layer in self.layers[self._first_updated :]:
             layer.update(args)
 
@@ -232,12 +242,12 @@ class Network:
             raise ShapeError(f"predict: expected inputs of shape {shape}, found {x.shape[1:]} in {x.shape}")
         layers = self.heads if len(self.heads) > 1 else [self.output_layer]
         parts: list[list[Any]] = [[] for _ in layers]
+        plan = self.current_plan()
         for start in range(0, len(x), self.batch):
             chunk = x[start : start + self.batch]
-            padded = chunk
-            if len(chunk) < self.batch:
-                padded = np.concatenate([chunk, np.zeros((self.batch - len(chunk), *x.shape[1:]), x.dtype)])
-            self.forward(padded)
+            plan.input[: len(chunk)] = chunk.reshape(-1, *plan.input.shape[1:])
+            plan.input[len(chunk) :] = 0
+            plan.run()
             for part, layer in zip(parts, layers, strict=True):
                 part.append(layer.output[: len(chunk)].copy())
         joined = [
@@ -245,6 +255,36 @@ class Network:
             for part, layer in zip(parts, layers, strict=True)
         ]
         return joined if len(joined) > 1 else joined[0]
+
+    def compile(self, outputs: Iterable[int] | None = None) -> Plan:
+        """A plan: the network with its present parameters as a list of steps made to run fast.
+
+        The network is not changed. `predict`, `detect` and `classify` compile one when they need it and again after
+        training, `load_weights`, `resize` or changes of parameters; only who wants to run a plan himself, or other
+        outputs, calls this.
+
+        Args:
+            outputs: indices of layers whose outputs are wanted, negative ones from the end; None: what `predict` and
+                `detect` need: all detection heads, else the output layer.
+
+        Raises:
+            DarkbnError: there is no such layer.
+        """
+        from darkbn.inference.plan import compile_network
+
+        return compile_network(self, outputs)
+
+    def current_plan(self) -> Plan:
+        """The plan for the network's present parameters and size, made anew if these are not those of the last."""
+        plan = self._plan
+        if plan is None or not plan.current or plan.threads != self.threads or plan.parameters_changed():
+            self._plan = None  # its memory is free before the next one needs some
+            plan = self._plan = self.compile()
+        return plan
+
+    def changed(self) -> None:
+        """Note that parameters or sizes changed: plans made before are not used any more."""
+        self.version += 1
 
     def reset_state(self, sample: int | None = None) -> None:
         """Forget the state that recurrent layers carry between passes without training (Darknet's reset_network_state).
@@ -285,6 +325,7 @@ class Network:
 
     def load_weights(self, path: str | os.PathLike[str], upto: int | None = None) -> None:
         """Read a .weights file into the layers (the first `upto` of them); see `darkbn.weights.load_weights`."""
+        self.changed()
         header, warnings = load_weights(self.layers, path, self.dialect, upto)
         self.seen = header.seen
         self.warnings += warnings
@@ -311,6 +352,7 @@ class Network:
             for layer, sizes in zip(self.layers, old, strict=True):
                 layer.reshape(*sizes)
             raise
+        self.changed()
         self.width, self.height, self.inputs = width, height, self.layers[0].inputs
         for layer in self.layers:
             layer.allocate(self.training)

@@ -17,6 +17,7 @@ from goldens import (
     cases,
     check,
     decoded_photo,
+    error,
     folder,
     helper,
     parameters,
@@ -198,6 +199,8 @@ STATISTICS = {
 def network(case: Case, device: str, folder: Path) -> Results:
     net = case.load(folder / "net.weights", folder / "net.cfg", device=device)
     net.forward(helper().net_input(case.data))
+    if device == "cpu":
+        plan_equals_forward(net, helper().net_input(case.data))
     for index, kind in enumerate(case["layer_type"]):
         assert net.layers[index].type in kind, f"layer {index} is {net.layers[index].type}, expected {kind}"
     for key, function in STATISTICS.items():
@@ -205,6 +208,23 @@ def network(case: Case, device: str, folder: Path) -> Results:
     yield "sample_value", [l.output.ravel()[i] for l, i in zip(net.layers, case["sample_index"], strict=True)]
     for key in case.keys(r"output\.\d+"):
         yield key, net.layers[int(key.split(".")[1])].output
+
+
+#: What a plan may differ by from `forward`, relative to the largest magnitude of an output.
+PLAN = 1e-5
+
+
+def plan_equals_forward(net: Network, x: np.ndarray) -> None:
+    """A plan must give what the last forward pass, from the first state on, left in the outputs; these stay as they
+    were, apart from that."""
+    plan = net.compile()
+    outputs = [net.layers[index].output for index in plan.outputs]
+    expected = [output.copy() for output in outputs]
+    net.reset_state()
+    wrong = {i: e for i, f, w in zip(plan.outputs, plan(x), expected, strict=True) if not (e := error(f, w)) <= PLAN}
+    for output, values in zip(outputs, expected, strict=True):
+        output[...] = values
+    assert not wrong, f"plan and forward differ in layers: {wrong}"
 
 
 def write_network(case: Case, folder: Path) -> None:

@@ -33,7 +33,7 @@ def test_predict_equals_forward_for_any_number_of_inputs() -> None:
     assert [m.shape for m in many] == [(5, 16, 4, 4), (5, 16, 8, 8)]
     net.forward(x[2:4])
     for got, layer in zip(many, net.heads, strict=True):
-        np.testing.assert_array_equal(got[2:4], layer.output)
+        assert np.abs(got[2:4] - layer.output).max() <= 1e-5 * np.abs(layer.output).max()
     one = net.predict(x[4])
     np.testing.assert_array_equal(one[0][0], many[0][4])
 

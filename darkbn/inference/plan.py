@@ -1,0 +1,249 @@
+"""The plan: a network as a list of calls of kernels, all arrays in place."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from darkbn.activations import mixes_channels
+from darkbn.backend import families
+from darkbn.errors import DarkbnError, ShapeError
+from darkbn.inference.algorithms import ALGORITHMS, Algorithm, candidates
+from darkbn.inference.fuse import fuse
+from darkbn.inference.graph import checked_outputs, default_outputs
+from darkbn.inference.layout import assign_layouts
+from darkbn.inference.lower import lower
+from darkbn.inference.memory import ALIGNMENT, Interval, assign_offsets
+from darkbn.inference.placement import Placed, lifetimes, place
+from darkbn.inference.program import INPUT, LANES, Op, Program
+from darkbn.inference.steps import Building, Call, build, op_bytes, op_flops, op_threads, workspace_size
+from darkbn.layers.base import Role
+from darkbn.state import NetworkState
+
+if TYPE_CHECKING:
+    from darkbn.layers.base import Layer
+    from darkbn.network import Network
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan.
+
+    Attributes:
+        kind: what it does ("convolution", "maxpool", "to_plain", ...); "layer" is a layer's own forward pass.
+        algorithm: how, where there is a choice; else empty.
+        layers: indices of the layers that it computes; empty for changes of layout.
+        threads: how many it uses.
+        flops: multiplications and additions.
+        nbytes: bytes of the tensors that it reads and writes.
+        calls: the calls that it consists of.
+    """
+
+    kind: str
+    algorithm: str
+    layers: tuple[int, ...]
+    threads: int
+    flops: int
+    nbytes: int
+    calls: tuple[Call, ...]
+
+
+class Plan:
+    """A network ready to predict. Made by `Network.compile`.
+
+    A plan holds folded and packed copies of the parameters and one piece of memory for everything between input and
+    outputs. The outputs are the `output` arrays of the layers that were asked for, overwritten by the next pass of the
+    plan or of the network. A plan is for one thread at a time; it lets go of Python's lock while kernels run.
+
+    Attributes:
+        outputs: indices of the layers whose outputs it computes.
+        steps: what it does, in order.
+        threads: the most that a step uses.
+        input: the array that it reads, shaped as `Network.input_shape`; `run` takes what is there.
+        arena_bytes: size of the memory for input, intermediate results and workspaces.
+    """
+
+    def __init__(
+        self, net: Network, outputs: tuple[int, ...], steps: tuple[Step, ...], memory: _Arena, threads: int
+    ) -> None:
+        self.outputs, self.steps, self.threads = outputs, steps, threads
+        self.arena_bytes = memory.nbytes
+        self.input = memory.plain(INPUT).reshape(net.input_shape)
+        self._arrays = [net.layers[index].output for index in outputs]
+        self._memory = memory
+        self._calls = [call for step in steps for call in step.calls]
+        self._marks = Marks(net)
+        self._net, self._version, self._file = weakref.ref(net), net.version, net.cfg.file
+
+    @property
+    def current(self) -> bool:
+        """Whether the network's parameters and size are those that the plan was made for, as far as it was told."""
+        net = self._net()
+        return net is None or net.version == self._version
+
+    def parameters_changed(self) -> bool:
+        """Whether parameters were written to past the network, as far as a few values of every array tell."""
+        return self._marks.changed()
+
+    def run(self) -> list[Any]:
+        """Compute the outputs of what is in `input`.
+
+        Returns:
+            The output of each layer in `outputs`: the layers' own arrays.
+
+        Raises:
+            DarkbnError: the network was trained, resized or got other weights since the plan was made.
+        """
+        if not self.current:
+            raise DarkbnError(
+                f"{self._file}: the network was trained, resized or got other weights after this plan was made;"
+                " net.compile() makes a new one"
+            )
+        for call in self._calls:
+            call()
+        return self._arrays
+
+    def __call__(self, x: Any) -> list[Any]:
+        """`run` for an input of shape `Network.input_shape` (or as many values in another shape, batch first)."""
+        shape = np.shape(x)
+        if shape != self.input.shape and (
+            shape[:1] != self.input.shape[:1] or int(np.prod(shape)) != self.input.size
+        ):  # fmt: skip
+            raise ShapeError(f"expected an input of shape {self.input.shape}, found {shape}")
+        self.input[...] = x if shape == self.input.shape else np.reshape(x, self.input.shape)
+        return self.run()
+
+    def __repr__(self) -> str:
+        return f"<Plan of {self._file}: {len(self.steps)} steps, {self.arena_bytes / 2**20:.1f} MiB>"
+
+
+class Marks:
+    """Tells cheaply whether a network's parameters were changed: which arrays they are, and a few values of each."""
+
+    #: Values per array.
+    COUNT = 4
+
+    def __init__(self, net: Network) -> None:
+        self._places = [
+            (vars(part), buffer.name)
+            for layer in net.layers
+            for _, part in layer.walk()
+            for buffer in part.buffers()
+            if buffer.role in (Role.PARAMETER, Role.STATISTIC)
+        ]
+        self._arrays = [attributes[name] for attributes, name in self._places]
+        self._samples = [array.reshape(-1)[:: max(1, array.size // self.COUNT)] for array in self._arrays]
+        self._values = self._read()
+
+    def _read(self) -> bytes:
+        return np.concatenate(self._samples).tobytes() if self._samples else b""
+
+    def changed(self) -> bool:
+        """Whether an array is another one, or one of the values is."""
+        pairs = zip(self._places, self._arrays, strict=True)
+        return any(attributes[name] is not array for (attributes, name), array in pairs) or self._read() != self._values
+
+
+class _Arena:
+    """The memory of a plan: where every tensor of a placed program lies."""
+
+    def __init__(self, net: Network, placed: Placed, threads: int) -> None:
+        self._placed, self._program, backend = placed, placed.program, net.backend
+        program, itemsize = placed.program, np.dtype(backend.dtype).itemsize
+        self._external = {tensor: net.layers[index].output for tensor, index in program.external.items()}
+        spans = lifetimes(placed)
+        roots = [root for root in spans if root not in self._external]
+        sizes = [program.tensors[root].batch * program.tensors[root].sample for root in roots]
+        rooms = [workspace_size(program, op, backend, threads) for op in placed.ops]
+        intervals = [Interval(*spans[root], size * itemsize) for root, size in zip(roots, sizes, strict=True)]
+        intervals += [Interval(step, step, size * itemsize) for step, size in enumerate(rooms)]
+        offsets, self.nbytes = assign_offsets(intervals)
+        flat = _aligned_zeros(self.nbytes // itemsize, backend)
+        starts = [offset // itemsize for offset in offsets]
+        self._roots = {root: flat[at : at + n] for root, at, n in zip(roots, starts, sizes, strict=False)}
+        self._rooms = {
+            op: flat[at : at + max(n, 1)]
+            for op, at, n in zip(map(id, placed.ops), starts[len(roots) :], rooms, strict=True)
+        }
+        self._kept = placed.ops  # ids above stay valid
+
+    def plain(self, tensor: int) -> Any:
+        place, sizes = self._placed.places[tensor], self._program.tensors[tensor]
+        external = self._external.get(place.root)
+        flat = self._roots[place.root] if external is None else external.reshape(-1)
+        return flat[place.start : place.start + sizes.batch * sizes.values].reshape(sizes.shape)
+
+    def blocked(self, tensor: int) -> tuple[Any, int]:
+        place = self._placed.places[tensor]
+        return self._roots[place.root].reshape(self._program.tensors[place.root].shape), place.start // LANES
+
+    def workspace(self, op: Op) -> Any:
+        return self._rooms[id(op)]
+
+
+def _aligned_zeros(count: int, backend: Any) -> Any:
+    """A flat array that starts at a multiple of ALIGNMENT."""
+    itemsize = np.dtype(backend.dtype).itemsize
+    extra = ALIGNMENT // itemsize
+    whole = backend.zeros((count + 2 * extra,))
+    start = (-whole.ctypes.data % ALIGNMENT) // itemsize
+    return whole[start : start + count + extra]
+
+
+def plan_program(layers: list[Layer], outputs: Iterable[int], choose: Any) -> Program:
+    """The program that computes the outputs of some layers: fused, with layouts and algorithms, outputs in the layers.
+
+    Args:
+        layers: of the network.
+        outputs: indices of the layers whose outputs are wanted.
+        choose: see `darkbn.inference.layout.Choose`.
+    """
+    program = fuse(lower(layers, outputs))
+    wanted = {tensor: index for index, tensor in program.outputs.items()}
+    program = replace(program, external={**wanted, **program.external})
+    return assign_layouts(program, choose)
+
+
+def choose_fastest(op: Op, plain_input: bool, available: frozenset[str]) -> Algorithm:
+    """The algorithm that should be fastest by its estimate."""
+    arguments = op.arguments
+    if mixes_channels(arguments.activation):
+        return ALGORITHMS["plain"]
+    return candidates(arguments.geometry, available, plain_input)[0]
+
+
+def compile_network(net: Network, outputs: Iterable[int] | None = None) -> Plan:
+    """A plan of a network with its present parameters; see `Network.compile`."""
+    indices = default_outputs(net) if outputs is None else checked_outputs(net, outputs)
+    available = frozenset(families())
+    program = plan_program(net.layers, indices, lambda op, plain: choose_fastest(op, plain, available))
+    placed = place(program)
+    memory = _Arena(net, placed, net.threads)
+    state = NetworkState(layers=net.layers)
+    building = Building(program, memory, net.backend, state, net.threads)
+    steps = tuple(_step(building, op) for op in placed.ops)
+    plan = Plan(net, indices, steps, memory, net.threads)
+    log.debug("%r", plan)
+    return plan
+
+
+def _step(building: Building, op: Op) -> Step:
+    program = building.program
+    algorithm = op.arguments.algorithm if op.kind == "convolution" else ""
+    itemsize = np.dtype(building.backend.dtype).itemsize
+    return Step(
+        op.kind,
+        algorithm,
+        op.layers,
+        op_threads(program, op, building.threads),
+        op_flops(program, op),
+        op_bytes(program, op, itemsize),
+        tuple(build(building, op)),
+    )
