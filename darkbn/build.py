@@ -111,6 +111,8 @@ def build_layers(
         layers=layers,
         net_h=options.height,
         net_w=options.width,
+        adam=options.adam,
+        average=bool(options.ema_alpha),
         warnings=warnings,
     )
     if not cfg.layers:

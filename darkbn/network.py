@@ -18,7 +18,14 @@ from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
 from darkbn.layers.base import Layer
 from darkbn.net_options import NetOptions
 from darkbn.options import DIALECTS
-from darkbn.state import NetworkState, UpdateArgs
+from darkbn.state import NetworkState
+from darkbn.training import (
+    average_parameters,
+    frozen_layers,
+    reject_similar_filters,
+    require_averages,
+    update_args,
+)
 from darkbn.weights import load_weights, read_header, save_weights
 
 if TYPE_CHECKING:
@@ -48,6 +55,8 @@ class Network:
         backend: where the arrays live.
         threads: threads that kernels use.
         seen: images seen in training; carried through the weights file.
+        steps: updates made since the optimizer's state was zero; Adam counts them.
+        averaged: whether the moving averages of the parameters (ema_alpha) have started.
         cost: loss of the last training pass, mean over the layers with a loss; None before one.
         input_delta: gradient (descent direction) with respect to the input after `backward`, shaped like the input.
         version: counts the changes of parameters and sizes that the network itself makes (training, `load_weights`,
@@ -88,7 +97,8 @@ class Network:
         self.batch = options.batch * options.time_steps
         self.width, self.height, self.channels = options.width, options.height, options.channels
         self.inputs = self.layers[0].inputs
-        self.seen = 0
+        self.seen = self.steps = 0
+        self.averaged = False
         self.cost: float | None = None
         self.input_delta: Any = None
         self.training = False
@@ -154,7 +164,9 @@ class Network:
         state.input = self._input(x)
         state.truth = None if truth is None else self._truth(truth)
         state.train, state.threads, state.seen = train, self.threads, self.seen
+        frozen = self.frozen if train else [False] * len(self.layers)
         for state.index, layer in enumerate(self.layers):
+            state.frozen = frozen[state.index]
             if train and layer.delta is not None:
                 layer.delta.fill(0)
             layer.forward(state)
@@ -178,36 +190,34 @@ class Network:
         if not self.training or not state.train:
             raise DarkbnError("backward needs a training pass before it: forward(x, truth, train=True)")
         self.input_delta = self.backend.zeros(self._last_input.shape) if input_delta else None
+        frozen = self.frozen
         for index in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[index]
-            if layer.options.stopbackward:
-                break
-            if layer.options.onlyforward and self.dialect == "alexeyab":
+            if frozen[index]:
                 continue
+            if self.options.try_fix_nan and layer.type == "convolutional":
+                self.backend.vector.constrain(layer.delta, 1.0, self.threads)
             state.index = index
             state.input = self.layers[index - 1].output if index else self._last_input
             state.delta = self.layers[index - 1].delta if index else self.input_delta
             layer.backward(state)
 
     def update(self) -> None:
-        """Apply the accumulated updates to all layers, with this iteration's learning rate."""
-        args = UpdateArgs(
-            learning_rate=self.learning_rate,
-            momentum=self.options.momentum,
-            decay=self.options.decay,
-            batch=self.batch * self.subdivisions,
-            threads=self.threads,
-        )
+        """Apply the accumulated updates to all layers but frozen ones, with this iteration's learning rate."""
+        args = update_args(self)
         self.changed()
-        for layer in self.layers[self._first_updated :]:
-            layer.update(args)
+        for layer, frozen in zip(self.layers, self.frozen, strict=True):
+            if not frozen:
+                layer.update(args)
+        self.steps += 1
+        average_parameters(self)
+        reject_similar_filters(self)
 
     @property
-    def _first_updated(self) -> int:
-        """AlexeyAB leaves the layers before the last stopbackward=1 alone; pjreddie still decays their weights."""
-        if self.dialect == "darknet":
-            return 0
-        return max((i for i, l in enumerate(self.layers) if l.options.stopbackward == 1), default=0)
+    def frozen(self) -> list[bool]:
+        """Which layers are frozen in this iteration; see `darkbn.training.frozen_layers`."""
+        completed = max(self.seen - 1, 0) // (self.batch * self.subdivisions)
+        return frozen_layers(self.layers, self.dialect, completed)
 
     def train_step(self, x: Any, truth: Any) -> float:
         """One pass forward and backward; after `subdivisions` of them, an update (Darknet's train_network_datum).
@@ -332,12 +342,21 @@ class Network:
         for text in warnings:
             log.warning("%s", text)
 
-    def save_weights(self, path: str | os.PathLike[str], upto: int | None = None) -> None:
-        """Write the parameters as this dialect's Darknet writes them; the file appears whole or not at all."""
+    def save_weights(self, path: str | os.PathLike[str], upto: int | None = None, *, average: bool = False) -> None:
+        """Write the parameters as this dialect's Darknet writes them; the file appears whole or not at all.
+
+        Args:
+            path: the file.
+            upto: only the first so many layers.
+            average: the moving averages of the parameters (ema_alpha) instead, Darknet's *_ema.weights. Raises
+                TrainingError while there are none.
+        """
+        if average:
+            require_averages(self)
         seen = self.seen
         if self.dialect == "alexeyab":  # it stores whole iterations
             seen = self.iteration * self.batch * self.subdivisions
-        save_weights(self.layers, path, self.dialect, seen, upto)
+        save_weights(self.layers, path, self.dialect, seen, upto, average)
 
     def resize(self, width: int, height: int) -> None:
         """Change the size of the input. Parameters stay; raises CfgError and changes nothing when it cannot be."""

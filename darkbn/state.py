@@ -22,6 +22,7 @@ class NetworkState:
         delta: gradient (descent direction) with respect to `input`, to be added to; None where nothing needs it.
         truth: labels of the batch, (batch, truths), or None.
         train: whether this is a training pass.
+        frozen: whether the layer at work is frozen: its parameters and rolling statistics must not move.
         threads: how many threads kernels may use.
         layers: all layers of the network; empty when a layer is used on its own.
         index: index of the layer at work.
@@ -33,6 +34,7 @@ class NetworkState:
     delta: Any = None
     truth: Any = None
     train: bool = False
+    frozen: bool = False
     threads: int = 1
     layers: Sequence[Layer] = ()
     index: int = 0
@@ -40,11 +42,36 @@ class NetworkState:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     _workspace: Any = None
 
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether batch normalization takes the statistics of the batch (and rolls them) or uses the rolling ones."""
+        return self.train and not self.frozen
+
     def workspace(self, size: int, backend: Backend) -> Any:
         """A flat array of `size` floats with undefined contents, shared by all layers of the network."""
         if self._workspace is None or self._workspace.size < size:
             self._workspace = backend.empty((size,))
         return self._workspace[:size]
+
+
+@dataclass(frozen=True)
+class AdamArgs:
+    """Scalars of a step of Adam.
+
+    Attributes:
+        B1, B2, eps: as in [net].
+        t: steps made since the means were zero, this one included.
+    """
+
+    B1: float
+    B2: float
+    eps: float
+    t: int
+
+    @property
+    def constants(self) -> tuple[float, float, float]:
+        """B1, B2 and eps."""
+        return self.B1, self.B2, self.eps
 
 
 @dataclass(frozen=True)
@@ -56,6 +83,8 @@ class UpdateArgs:
         momentum, decay: as in [net].
         batch: samples that the accumulated updates are divided by (batch * subdivisions * time steps).
         threads: how many threads kernels may use.
+        adam: Adam instead of gradient descent with momentum.
+        clip: bound of the weights of layers that have no `clip` of their own; 0: none.
     """
 
     learning_rate: float
@@ -63,3 +92,5 @@ class UpdateArgs:
     decay: float
     batch: int
     threads: int = 1
+    adam: AdamArgs | None = None
+    clip: float = 0.0

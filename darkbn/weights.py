@@ -183,7 +183,12 @@ def _too_short(path: str | os.PathLike[str], pieces: list[_Piece], found: int, e
 
 
 def save_weights(
-    layers: Sequence[Layer], path: str | os.PathLike[str], dialect: str, seen: int, upto: int | None = None
+    layers: Sequence[Layer],
+    path: str | os.PathLike[str],
+    dialect: str,
+    seen: int,
+    upto: int | None = None,
+    average: bool = False,
 ) -> None:
     """Write the layers' parameters and statistics as this dialect's Darknet writes them, atomically.
 
@@ -193,6 +198,7 @@ def save_weights(
         dialect: decides the version in the header and the order inside layers.
         seen: images seen in training.
         upto: only the first so many layers (None: all).
+        average: moving averages in place of the parameters that have them.
     """
     with atomic_write(path) as file:
         file.write(struct.pack("<iiiQ", *VERSIONS[dialect], seen))
@@ -201,4 +207,6 @@ def save_weights(
                 continue
             for _, part in layer.walk():
                 for name in part.weights_order():
-                    file.write(np.ascontiguousarray(getattr(part, name), dtype="<f4").data)
+                    array = getattr(part, f"{name}_ema", None) if average else None
+                    array = getattr(part, name) if array is None else array
+                    file.write(np.ascontiguousarray(array, dtype="<f4").data)

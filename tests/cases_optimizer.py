@@ -8,4 +8,22 @@ _SCALARS = (
     {"rate": 0.3, "momentum": 0.0, "decay": 0.5},
 )
 
-KERNEL_CASES = [KernelCase("optimizer.sgd", {"n": size}, scalars) for size in _SIZES for scalars in _SCALARS]
+_ADAM = (
+    {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7, "decay": 0.0, "t": 1},
+    {"rate": 0.3, "beta1": 0.5, "beta2": 0.9, "epsilon": 1e-6, "decay": 0.5, "t": 7},
+    {"rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6, "decay": 0.0, "t": 100_000},
+)
+_SQUARES = {"v": lambda rng, shape: rng.random(shape)}
+
+KERNEL_CASES = [
+    *(KernelCase("optimizer.sgd", {"n": size}, scalars) for size in _SIZES for scalars in _SCALARS),
+    *(KernelCase("optimizer.adam", {"n": size}, scalars, fill=_SQUARES) for size in _SIZES for scalars in _ADAM),
+    # Means of nothing yet: weights move by the rate, whatever the size of the update.
+    KernelCase(
+        "optimizer.adam",
+        {"n": 33},
+        _ADAM[0],
+        fill={"m": lambda rng, shape: 0 * rng.random(shape), "v": lambda rng, shape: 0 * rng.random(shape)},
+    ),
+    *(KernelCase("optimizer.average", {"n": size}, {"alpha": alpha}) for size in _SIZES for alpha in (0.0, 0.9998)),
+]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from golden_blas import CHECKS as BLAS_CHECKS
 from goldens import (
-    QUIRKS,
     Case,
     Results,
     cases,
@@ -25,6 +24,7 @@ from goldens import (
     split_header,
     sub_array,
 )
+from quirks import QUIRKS
 
 from darkbn import boxes, evaluate, images
 from darkbn.detect import read_detections
@@ -376,6 +376,7 @@ def decoded_files(case: Case, name: str, folder: Path) -> Results:
 IMAGE_FUNCTIONS: dict[str, Callable[..., Any]] = {
     r"resize\.(?:lastrow\.)?(\d+)x(\d+)": lambda x, d, w, h: images.resize_image(x, int(w), int(h), device=d),
     r"letterbox\.(\d+)x(\d+)": lambda x, d, w, h: images.letterbox_image(x, int(w), int(h), device=d),
+    r"center_crop\.(\d+)x(\d+)": lambda x, d, w, h: images.center_crop_image(x, int(w), int(h), device=d),
     r"resize_min\.(\d+)": lambda x, d, size: images.resize_min(x, int(size), device=d),
     r"resize_max\.(\d+)": lambda x, d, size: images.resize_max(x, int(size), device=d),
     r"crop\.\d+": lambda x, d, *args: images.crop_image(x, *map(int, args)),
@@ -563,3 +564,25 @@ def test_every_kind_has_a_test() -> None:
 
 def test_every_quirk_is_declared() -> None:
     assert sorted({quirk for case in all_cases() for quirk in case.quirks} - QUIRKS.keys()) == []
+
+
+def test_quirks_say_which_kinds_they_decide() -> None:
+    found = {(quirk, case.kind) for case in all_cases() for quirk in case.quirks if quirk in QUIRKS}
+    assert sorted(found - {(name, kind) for name, quirk in QUIRKS.items() for kind in quirk.kinds}) == []
+
+
+def test_an_unknown_quirk_is_named() -> None:
+    case = Case(Path("layer__new__pjreddie.npz"))
+    case.__dict__["data"] = {"quirks": np.array(["ab-unheard-of"])}
+    with pytest.raises(AssertionError, match="layer__new__pjreddie names ab-unheard-of: declare"):
+        check(case, layer)
+
+
+def test_pictures_are_compared_whole() -> None:
+    """Every result of an image case has a function."""
+    known = r"quirks|note|oracle|compile|photo|names|sizes|lastrow_heights|random\.\w+|.*\.args|.*source"
+    inputs = rf"{known}|(file|color|native|gray1|resized)\..*|bytes"
+    for case in all_cases():
+        if case.kind == "image":
+            results = case.keys(rf"(?!({inputs})$).*")
+            assert [key for key in results if not any(re.fullmatch(p, key) for p in IMAGE_FUNCTIONS)] == []

@@ -27,6 +27,8 @@ class Role(enum.Enum):
 
     PARAMETER = "parameter"  # learned; in the weights file
     UPDATE = "update"  # accumulated gradient of the parameter of the same name
+    OPTIMIZER = "optimizer"  # means that Adam keeps of an update
+    AVERAGE = "average"  # moving average of a parameter
     STATISTIC = "statistic"  # rolling statistics; in the weights file, not learned
     ACTIVATION = "activation"  # depends on the input; per sample
     SCRATCH = "scratch"  # kept between forward and backward
@@ -93,6 +95,8 @@ class Context:
         index: its own index.
         section: its text, for messages; None when built by a make_ function.
         net_h, net_w: size of the network's input.
+        adam: whether training is with Adam.
+        average: whether training keeps moving averages of the parameters (ema_alpha).
         warnings: where a layer reports what is odd but can be meant; see `warn`.
     """
 
@@ -110,6 +114,8 @@ class Context:
     section: Section | None = None
     net_h: int = 0
     net_w: int = 0
+    adam: bool = False
+    average: bool = False
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, problem: str, *, key: str | None = None) -> None:
@@ -166,6 +172,8 @@ class Layer:
     has_cost: ClassVar[bool] = False
     #: Whether detections are read from its output.
     is_head: ClassVar[bool] = False
+    #: Whether `clip` bounds its weights after each step; in Darknet only some layers look at it.
+    bounds_weights: ClassVar[bool] = False
 
     def __init__(self, options: Any, context: Context) -> None:
         self.options: Any = options
@@ -179,6 +187,8 @@ class Layer:
         self.trainable = False
         self.output: Any = None
         self.delta: Any = None
+        if options.clip and not self.bounds_weights:
+            context.warn("bounds the weights of [convolutional] and [implicit] only: ignored", key="clip")
         self.shape()
 
     @classmethod
@@ -189,7 +199,7 @@ class Layer:
     def __getattr__(self, name: str) -> Any:
         # Reached only for attributes that do not exist: arrays are set by `allocate`.
         kind = "is not allocated (it exists after allocate(), or in training only)"
-        if name.startswith("__") or "options" not in self.__dict__ or name not in {b.name for b in self.buffers()}:
+        if name.startswith("__") or "options" not in self.__dict__ or name not in {b.name for b in self.all_buffers()}:
             kind = "does not exist"
         raise AttributeError(f"{name} of {self.type} layer {kind}")
 
@@ -243,6 +253,11 @@ class Layer:
         """All arrays of the layer, each declared once."""
         return self.output_buffers()
 
+    def all_buffers(self) -> list[Buffer]:
+        """`buffers()`, and what optimizer and moving averages keep for the parameters among them."""
+        own = self.buffers()
+        return own + optimizer_buffers(own, self.context)
+
     def output_buffers(self) -> list[Buffer]:
         """The declarations of output and delta."""
         return [
@@ -264,7 +279,7 @@ class Layer:
     def allocate(self, training: bool) -> None:
         """Make the declared arrays; those that exist with the right shape keep their values."""
         self.trainable = training
-        for buffer in self.buffers():
+        for buffer in self.all_buffers():
             if buffer.training and not training:
                 continue
             old = getattr(self, buffer.name, None)
@@ -277,7 +292,7 @@ class Layer:
 
     def nbytes(self, training: bool) -> int:
         """Bytes of all declared arrays."""
-        own = sum(b.nbytes(self.backend.dtype) for b in self.buffers() if training or not b.training)
+        own = sum(b.nbytes(self.backend.dtype) for b in self.all_buffers() if training or not b.training)
         return own + sum(layer.nbytes(training) for layer in self.sublayers.values())
 
     def initialize(self, rng: np.random.Generator) -> None:
@@ -330,19 +345,46 @@ class Layer:
         return f"<{self.type} layer {self.context.index}: {shape}>"
 
 
-#: Parameter and its accumulated gradient; weight decay acts on the first pair only.
-UPDATES = (("weights", "weight_updates"), ("biases", "bias_updates"), ("scales", "scale_updates"))
+#: Parameter, its accumulated gradient, and the means that Adam keeps of that and of its square, by Darknet's names.
+UPDATES = (
+    ("weights", "weight_updates", "m", "v"),
+    ("biases", "bias_updates", "bias_m", "bias_v"),
+    ("scales", "scale_updates", "scale_m", "scale_v"),
+)
+
+
+def optimizer_buffers(own: Sequence[Buffer], context: Context) -> list[Buffer]:
+    """What training keeps beside a layer's parameters and updates: means for Adam, moving averages."""
+    shapes = {b.name: b.shape for b in own if b.role is Role.UPDATE}
+    found = []
+    for parameter, updates, *moments in UPDATES:
+        if updates not in shapes:
+            continue
+        if context.adam:
+            found += [Buffer(name, shapes[updates], Role.OPTIMIZER, training=True) for name in moments]
+        if context.average:
+            found.append(Buffer(f"{parameter}_ema", shapes[updates], Role.AVERAGE, training=True))
+    return found
 
 
 def apply_updates(l: Layer, args: UpdateArgs) -> None:
-    """One step of gradient descent with momentum on whichever of weights, biases and scales the layer has.
+    """One step of the optimizer on whichever of weights, biases and scales the layer has.
 
-    updates -= decay * batch * weights; weights += learning_rate / batch * updates; updates *= momentum, as in Darknet,
-    which decays weights but neither biases nor scales.
+    Gradient descent with momentum is Darknet's: updates -= decay * batch * weights; weights += learning_rate / batch *
+    updates; updates *= momentum; it decays weights but neither biases nor scales. With `args.adam` see
+    `darkbn.reference.optimizer.adam`, which decays all of them. Then `clip` bounds the weights.
     """
-    rate = args.learning_rate * l.options.learning_rate / args.batch
-    for parameter, updates in UPDATES:
-        if hasattr(l, updates):
-            decay = args.decay * args.batch if parameter == "weights" else 0.0
-            arrays = (getattr(l, parameter).reshape(-1), getattr(l, updates).reshape(-1))
-            l.backend.optimizer.sgd(*arrays, rate, args.momentum, decay, args.threads)
+    rate, decay = args.learning_rate * l.options.learning_rate, args.decay * args.batch
+    for parameter, updates, m, v in UPDATES:
+        if not hasattr(l, updates):
+            continue
+        arrays = [getattr(l, parameter).reshape(-1), getattr(l, updates).reshape(-1)]
+        if args.adam is None:
+            decayed = decay if parameter == "weights" else 0.0
+            l.backend.optimizer.sgd(*arrays, rate / args.batch, args.momentum, decayed, args.threads)
+        elif hasattr(l, m):  # a layer that shares another one's parameters has none: they take one step only
+            arrays += [getattr(l, m).reshape(-1), getattr(l, v).reshape(-1)]
+            l.backend.optimizer.adam(*arrays, rate, *args.adam.constants, decay, args.adam.t, args.threads)
+    bound = l.options.clip or args.clip
+    if bound and l.bounds_weights:
+        l.backend.vector.constrain(l.weights, bound, args.threads)

@@ -125,10 +125,10 @@ def forward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
     if isinstance(l, BatchnormLayer):
         x = l._input = net.input.reshape(l.output_shape)
     else:
-        x = l.x if net.train else l.output
+        x = l.x if net.batch_statistics else l.output
     source, out, c = _by_channel(l, x), _by_channel(l, l.output), l.convention
     root = (c.epsilon, int(c.epsilon_outside))
-    if not net.train:
+    if not net.batch_statistics:
         statistics = (l.rolling_mean, l.rolling_variance)
         l.backend.batchnorm.forward(source, out, *statistics, l.scales, l.biases, *root, net.threads)
         return

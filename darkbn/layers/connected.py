@@ -143,7 +143,7 @@ def _gemm(l: ConnectedLayer, net: NetworkState, a: Any, b: Any, c: Any, trans: t
 def forward_connected_layer(l: ConnectedLayer, net: NetworkState) -> None:
     """output = activation(batch normalization of input times weights + biases)."""
     x = net.input.reshape(l.batch, l.inputs)
-    _gemm(l, net, x, l.weights, l.x if l.batch_normalize and net.train else l.output, (0, 1), 0.0)
+    _gemm(l, net, x, l.weights, l.x if l.batch_normalize and net.batch_statistics else l.output, (0, 1), 0.0)
     if l.batch_normalize:
         batchnorm.forward_batchnorm_layer(l, net)
     else:

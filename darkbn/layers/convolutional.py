@@ -78,6 +78,7 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
 
     type = "convolutional"
     sections = ("convolutional", "conv")
+    bounds_weights = True
     options_class = ConvolutionalOptions
     options: ConvolutionalOptions
 
@@ -193,6 +194,7 @@ class AntialiasedConvolutionalLayer(AntialiasedLayer):
     """A convolution with antialiasing=: see `darkbn.layers.antialiasing`."""
 
     type = "convolutional"
+    bounds_weights = True
     options_class = ConvolutionalOptions
     host_class = ConvolutionalLayer
 
@@ -261,7 +263,7 @@ def _workspace(l: ConvolutionalLayer, net: NetworkState, kernel: str) -> Any:
 def forward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> None:
     """output = activation(batch normalization of the convolution + biases)."""
     x = net.input.reshape(l.batch, l.c, l.h, l.w)
-    normalized_later = l.batch_normalize and net.train
+    normalized_later = l.batch_normalize and net.batch_statistics
     l.backend.convolution.forward(
         x,
         l.weights,

@@ -144,7 +144,7 @@ def _geometry(l: DeconvolutionalLayer) -> tuple[int, int, int, int, int]:
 
 def forward_deconvolutional_layer(l: DeconvolutionalLayer, net: NetworkState) -> None:
     """output = activation(batch normalization of the transposed convolution + biases)."""
-    out = l.x if l.batch_normalize and net.train else l.output
+    out = l.x if l.batch_normalize and net.batch_statistics else l.output
     out.fill(0)
     l.backend.convolution.backward_input(
         l.weights,

@@ -30,6 +30,7 @@ class ImplicitLayer(Layer):
 
     type = "implicit"
     sections = ("implicit",)
+    bounds_weights = True
     options_class = ImplicitOptions
     options: ImplicitOptions
 

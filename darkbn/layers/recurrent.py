@@ -206,7 +206,7 @@ class RecurrentLayer(Layer):
     def forward_all(self, name: str, net: NetworkState, x: Any) -> None:
         """Run a sub-layer on all steps."""
         part = self._parts[name]
-        if not (net.train and part.batch_normalize):
+        if not (net.batch_statistics and part.batch_normalize):
             net.input = x
             part.forward(net)
             return
