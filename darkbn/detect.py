@@ -14,10 +14,12 @@ from darkbn.errors import DarkbnError, ImageError
 from darkbn.images import crop_image, image_size, letterbox_window, place_image, read_image, resize_min
 from darkbn.names import names_for
 from darkbn.signature import Array
+from darkbn.tree import HIER
 
 if TYPE_CHECKING:
     from darkbn.imageio import Source
     from darkbn.network import Network
+    from darkbn.tree import ClassTree
 
 
 class Box(NamedTuple):
@@ -73,6 +75,7 @@ def detect(
     *,
     names: Sequence[str] | None = None,
     exif: bool = False,
+    hier: float = HIER,
 ) -> list[Detection]:
     """Objects in one picture, the most probable first. A box with several probable classes appears once for each.
 
@@ -85,12 +88,14 @@ def detect(
             dialect's detector does, see `default_letterbox`: "darknet" letterboxes, "alexeyab" with letter_box=1.
         names: labels of the classes; None = the built-in ones when the number of classes fits (`darkbn.names`).
         exif: turn the picture as its EXIF orientation says; Darknet does not.
+        hier: with a hierarchy of classes (YOLO9000), the probability from which a class is believed; otherwise the
+            one above it is found.
 
     Raises:
         ImageError: the picture cannot be read.
         DarkbnError: the network has no detection layer, or there are too few names.
     """
-    (result,) = detect_each(net, [image], threshold, nms, letterbox, names=names, exif=exif)
+    (result,) = detect_each(net, [image], threshold, nms, letterbox, names=names, exif=exif, hier=hier)
     if isinstance(result, ImageError):
         raise result
     return result
@@ -105,6 +110,7 @@ def detect_batch(
     *,
     names: Sequence[str] | None = None,
     exif: bool = False,
+    hier: float = HIER,
 ) -> list[list[Detection] | ImageError]:
     """Objects in several pictures, `net.batch` of them per pass; other arguments as in `detect`.
 
@@ -115,7 +121,7 @@ def detect_batch(
             for path, found in zip(paths, net.detect_batch(paths)):
                 if isinstance(found, darkbn.errors.ImageError): ...
     """
-    return list(detect_each(net, images, threshold, nms, letterbox, names=names, exif=exif))
+    return list(detect_each(net, images, threshold, nms, letterbox, names=names, exif=exif, hier=hier))
 
 
 def detect_each(
@@ -127,6 +133,7 @@ def detect_each(
     *,
     names: Sequence[str] | None = None,
     exif: bool = False,
+    hier: float = HIER,
 ) -> Iterator[list[Detection] | ImageError]:
     """`detect_batch`, one result after the other while further pictures are read."""
     if not net.heads:
@@ -137,8 +144,7 @@ def detect_each(
         )
     if letterbox is None:
         letterbox = default_letterbox(net)
-    labels = _labels(names, max(head.options.classes for head in net.heads))
-    how = _How(threshold, nms, letterbox, labels, exif)
+    how = _How(threshold, nms, letterbox, _labels(names, net), exif, hier)
     pictures = iter(images)
     while chunk := list(islice(pictures, net.batch)):
         yield from _detect_chunk(net, chunk, how)
@@ -154,6 +160,7 @@ def read_detections(
     nms: float = 0.45,
     letterbox: bool | None = None,
     names: Sequence[str] | None = None,
+    hier: float = HIER,
 ) -> list[Detection]:
     """Detections in one image of the last `net.forward`, for those who make the input themselves.
 
@@ -166,8 +173,8 @@ def read_detections(
         letterbox: how it was made.
     """
     letterbox = default_letterbox(net) if letterbox is None else letterbox
-    labels = _labels(names, max(head.options.classes for head in net.heads))
-    parts = [head.detections(index, threshold, net.threads) for head in net.heads]
+    labels = _labels(names, net)
+    parts = [head.detections(index, threshold, net.threads, hier) for head in net.heads]
     numbers = max(part.shape[1] for part in parts)
     rows = np.concatenate([np.pad(part, ((0, 0), (0, numbers - part.shape[1]))) for part in parts])
     boxes = correct_boxes(rows[:, :4], width, height, net.width, net.height, letterbox=letterbox)
@@ -199,6 +206,9 @@ def classify(
 ) -> list[Classification]:
     """The most probable classes of a picture, the most probable first.
 
+    With a hierarchy of classes ([softmax] with tree=), probabilities are those along the path to the root; dialect
+    darknet gives classes without children only.
+
     The picture becomes the input as in this dialect's classifier: "darknet" letterboxes it, "alexeyab" scales its
     shorter side to the network's width and takes the middle.
 
@@ -219,7 +229,10 @@ def classify(
     _fill_classifier_input(net, read_image(image, net.channels, exif=exif), x[0])
     net.current_plan().run()
     scores = np.asarray(net.output_layer.output, np.float64).reshape(net.batch, -1)[0]
-    labels = _labels(names, len(scores))
+    tree = _tree(net)
+    if tree is not None:
+        scores = tree.hierarchy_predictions(scores, only_leaves=net.dialect == "darknet")
+    labels = _labels(names, net)
     order = np.argsort(-scores, kind="stable")[: max(top, 0)]
     return [Classification(int(i), labels[i], float(scores[i])) for i in order]
 
@@ -268,6 +281,7 @@ class _How:
     letterbox: bool
     labels: Sequence[str]
     exif: bool
+    hier: float
 
 
 def _detect_chunk(net: Network, sources: Sequence[Source], how: _How) -> Iterator[list[Detection] | ImageError]:
@@ -294,13 +308,35 @@ def _read_input(net: Network, source: Source, x: Array, how: _How) -> tuple[int,
 
 def _found(net: Network, index: int, size: tuple[int, int], how: _How) -> list[Detection]:
     return read_detections(
-        net, index, *size, threshold=how.threshold, nms=how.nms, letterbox=how.letterbox, names=how.labels
+        net,
+        index,
+        *size,
+        threshold=how.threshold,
+        nms=how.nms,
+        letterbox=how.letterbox,
+        names=how.labels,
+        hier=how.hier,
     )
 
 
-def _labels(names: Sequence[str] | None, classes: int) -> Sequence[str]:
+def own_names(net: Network) -> Sequence[str] | None:
+    """The labels that the network's hierarchy of classes gives them; None without one."""
+    tree = _tree(net)
+    return None if tree is None else tree.names
+
+
+def _tree(net: Network) -> ClassTree | None:
+    """The hierarchy of the network's classes."""
+    layer: Any = net.heads[-1] if net.heads else net.output_layer
+    tree: ClassTree | None = getattr(layer, "softmax_tree", None)
+    return tree
+
+
+def _labels(names: Sequence[str] | None, net: Network) -> Sequence[str]:
+    """Labels of all classes; without names those of the hierarchy or the built-in ones."""
+    classes = max(head.options.classes for head in net.heads) if net.heads else net.output_layer.outputs
     if names is None:
-        return names_for(classes)
+        return own_names(net) or names_for(classes)
     if len(names) < classes:
         raise DarkbnError(f"{len(names)} names for {classes} classes")
     return names

@@ -10,6 +10,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def find_file(name: str, near: str | os.PathLike[str] | None) -> Path | None:
+    """The file that a description names, None when there is none.
+
+    Darknet takes such a path as relative to the current folder; so is it here, and else to the folder of the file
+    `near` that names it and those above it.
+    """
+    folders = [Path(), *(Path(near).resolve().parents if near is not None else ())]
+    return next((file for folder in folders if (file := folder / name).is_file()), None)
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` only when the block ends without an exception.

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from darkbn.errors import CfgError, DarkbnError
+from darkbn.files import find_file
 
 #: Built-in names by number of classes: the data set and the file in darkbn/data.
 BUILT_IN = {80: ("COCO", "coco.names"), 20: ("VOC", "voc.names")}
@@ -50,8 +51,7 @@ def names_of_data(path: str | os.PathLike[str]) -> tuple[str, ...]:
     value = options.get("names") or options.get("labels")
     if not value:
         raise CfgError("expected names = FILE, found no such line", file=os.fspath(path), key="names")
-    folders = [Path(), *Path(path).resolve().parents]
-    found = next((file for folder in folders if (file := folder / value).is_file()), None)
+    found = find_file(value, path)
     if found is None:
         raise CfgError(
             f"no file {value!r} in the current folder, beside this file or above it", file=os.fspath(path), key="names"

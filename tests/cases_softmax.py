@@ -27,6 +27,13 @@ def probability(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.uniform(0.01, 0.99, shape).astype(np.float32)
 
 
+def group_sizes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Groups of 1, 2, ... values, the last one of 20 more."""
+    sizes = np.arange(1, shape[0] + 1)
+    sizes[-1:] += 20
+    return sizes
+
+
 def label(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.integers(0, 2, shape).astype(np.float32)
 
@@ -39,5 +46,15 @@ KERNEL_CASES = [
         )
         for sizes in SHAPES[1:6]
     ),
+    *(
+        KernelCase(
+            "softmax.forward_groups",
+            {"b": b, "g": g, "n": g * (g + 1) // 2 + 20},
+            {"temperature": t},
+            fill={"sizes": group_sizes},
+        )
+        for b, g, t in ((1, 1, 1.0), (3, 2, 0.5), (5, 7, 1.0), (2, 101, 3.0))
+    ),
+    KernelCase("softmax.forward_groups", {"b": 2, "g": 0, "n": 0}, {"temperature": 1.0}),
     *(KernelCase("softmax.cross_entropy", sizes, fill={"predicted": probability, "truth": label}) for sizes in SIZES),
 ]

@@ -9,7 +9,7 @@ import pytest
 
 from darkbn import load
 from darkbn.backend import get_backend
-from darkbn.errors import CfgError, DarkbnError, TrainingError, UnsupportedError
+from darkbn.errors import CfgError, DarkbnError, TrainingError
 from darkbn.layers.base import Context
 from darkbn.layers.cost import SECRET_NUM, CostLayer, CostOptions, make_cost_layer
 from darkbn.layers.dropout import make_dropout_layer
@@ -150,7 +150,7 @@ NET = "[net]\nbatch=1\ninputs=6\n[connected]\noutput=4\nactivation=linear\n"
         ("[dropout]\nprobability=1.5", "darknet", CfgError, "at most 1"),
         ("[softmax]\ngroups=3", "darknet", CfgError, "groups=3 must divide the 4 inputs"),
         ("[softmax]\ntemperature=0", "darknet", CfgError, "must be positive"),
-        ("[softmax]\ntree=9k.tree", "darknet", UnsupportedError, "tree"),
+        ("[softmax]\ntree=9k.tree", "darknet", CfgError, "tree: no file 9k.tree"),
         ("[cost]\ntype=Smooth", "darknet", CfgError, "did you mean 'smooth'"),
     ],
 )

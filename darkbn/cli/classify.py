@@ -71,7 +71,7 @@ def classify(
         net = load_network(cfg, weights, device, dialect, threads)
         if net.heads:
             raise DarkbnError(f"{cfg}: a detector ([{net.heads[-1].type}]); darkbn detect runs detectors")
-        labels = choose_names(names, data, net.output_layer.outputs)
+        labels = choose_names(names, data, net.output_layer.outputs, detect.own_names(net))
         document: list[dict[str, Any]] = []
         with Progress(len(paths)) as progress:
             for path in paths:

@@ -116,13 +116,18 @@ def load_network(cfg: Path, weights: Path | None, device: str, dialect: str | No
     return net
 
 
-def choose_names(names: Path | None, data: Path | None, classes: int) -> Sequence[str]:
-    """The names of a network's classes: those asked for, else the built-in ones, which is said."""
+def choose_names(
+    names: Path | None, data: Path | None, classes: int, known: Sequence[str] | None = None
+) -> Sequence[str]:
+    """The names of a network's classes: those asked for, else those that the network knows itself, else the built-in
+    ones, which is said."""
     from darkbn.names import BUILT_IN, names_for, names_of_data, read_names
 
     if names is not None and data is not None:
         raise DarkbnError("--names and --data exclude each other")
     if names is None and data is None:
+        if known is not None:
+            return known
         if classes in BUILT_IN:
             show_note(
                 f"{classes} classes: using the built-in names of {BUILT_IN[classes][0]} (--names FILE for others)"

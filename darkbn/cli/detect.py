@@ -85,6 +85,12 @@ def detect(
     ] = None,
     json: JsonOption = None,
     exif: ExifOption = False,
+    hier: Annotated[
+        float,
+        typer.Option(
+            "--hier", min=0, max=1, metavar="P", help="Probability to believe a class of a hierarchy (YOLO9000)."
+        ),
+    ] = 0.5,
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
     dialect: DialectOption = None,
@@ -99,14 +105,16 @@ def detect(
     Exit status: 0; 1 when a picture could not be read or written; 2 when
     nothing could be done.
     """
+    from darkbn.detect import own_names
+
     with reported_errors(debug):
         paths = expand_images(images)
         targets = _targets(paths, out)
         net = load_network(cfg, weights, device, dialect, threads)
         if not net.heads:
             raise DarkbnError(f"{cfg}: no detection layer ([yolo], [region]); darkbn classify runs classifiers")
-        labels = choose_names(names, data, max(head.options.classes for head in net.heads))
-        job = _Job(net, threshold, nms, letterbox, labels, exif, show=json != "-")
+        labels = choose_names(names, data, max(head.options.classes for head in net.heads), own_names(net))
+        job = _Job(net, threshold, nms, letterbox, labels, exif, hier, show=json != "-")
         with Progress(len(paths)) as progress:
             for path, target in zip(paths, targets, strict=True):
                 progress.start(path)
@@ -132,6 +140,7 @@ class _Job:
     letterbox: bool | None
     labels: Sequence[str]
     exif: bool
+    hier: float
     show: bool
     document: list[dict[str, Any]] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
@@ -148,7 +157,9 @@ class _Job:
         try:
             pixels = read_pixels(path, exif=self.exif)
             start = perf_counter()
-            found = detect(self.net, pixels, self.threshold, self.nms, self.letterbox, names=self.labels)
+            found = detect(
+                self.net, pixels, self.threshold, self.nms, self.letterbox, names=self.labels, hier=self.hier
+            )
             seconds = perf_counter() - start
             entry |= {"width": pixels.shape[1], "height": pixels.shape[0], "detections": [_as_dict(d) for d in found]}
             if self.show:

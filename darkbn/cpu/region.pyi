@@ -1,7 +1,7 @@
 from darkbn.signature import Array
 
-def forward(x: Array, out: Array, background: int, softmax: int, threads: int) -> None: ...
-def forward_cells(x: Array, out: Array, softmax: int, threads: int) -> None: ...
+def forward(x: Array, out: Array, groups: Array | None, background: int, softmax: int, threads: int) -> None: ...
+def forward_cells(x: Array, out: Array, groups: Array | None, softmax: int, threads: int) -> None: ...
 def decode(
     output: Array, anchors: Array, rows: Array, image: int, threshold: float, background: int, threads: int
 ) -> None: ...
@@ -12,6 +12,7 @@ def loss(
     output: Array,
     truth: Array,
     anchors: Array,
+    tree: Array | None,
     delta: Array,
     squares: Array,
     statistics: Array,
@@ -31,6 +32,7 @@ def loss_cells(
     output: Array,
     truth: Array,
     anchors: Array,
+    tree: Array | None,
     delta: Array,
     squares: Array,
     statistics: Array,

@@ -6,6 +6,11 @@ from cython.parallel cimport prange
 cdef extern from "darkbn/region.h" nogil:
     const Py_ssize_t DARKBN_CELLS
     const Py_ssize_t DARKBN_TRANSPOSED
+    const int DARKBN_REGION_STATISTICS
+
+    ctypedef struct Groups "darkbn_groups":
+        const int* sizes
+        Py_ssize_t count
 
     ctypedef struct Rules "darkbn_region_rules":
         float thresh, coord_scale, object_scale, noobject_scale, class_scale
@@ -15,14 +20,16 @@ cdef extern from "darkbn/region.h" nogil:
         const float* output
         const float* truth
         const float* anchors
+        const int* tree
         float* delta
         Py_ssize_t n, e, h, w, t, k, entry_stride, cell_stride, anchor_stride
         Rules rules
 
     void darkbn_region_activate(
-        const float* x, float* out, Py_ssize_t n, Py_ssize_t e, int background, int softmax)
+        const float* x, float* out, Py_ssize_t n, Py_ssize_t e, Groups groups, int background, int softmax)
     void darkbn_region_activate_cells(
-        const float* x, float* out, Py_ssize_t area, int count, Py_ssize_t n, Py_ssize_t e, int softmax)
+        const float* x, float* out, Py_ssize_t area, int count, Py_ssize_t n, Py_ssize_t e, Groups groups,
+        int softmax)
     void darkbn_region_punish(const Head* l, Py_ssize_t n, Py_ssize_t start, int count)
     void darkbn_region_assign(const Head* l, double* statistics)
     void darkbn_region_decode(
@@ -36,9 +43,11 @@ cdef enum:
 
 
 def forward(
-    const float[:, :, :, ::1] x, float[:, :, :, ::1] out, int background, int softmax, int threads
+    const float[:, :, :, ::1] x, float[:, :, :, ::1] out, const int[::1] groups, int background, int softmax,
+    int threads
 ):
     cdef Py_ssize_t e = x.shape[2], area = x.shape[3], plane
+    cdef Groups sizes = groups_of(groups)
     cdef bint many = x.size > PARALLEL
     if x.size == 0:
         return
@@ -46,13 +55,25 @@ def forward(
             x.shape[0] * x.shape[1], nogil=True, num_threads=threads, schedule="static",
             use_threads_if=many):
         darkbn_region_activate(
-            &x[0, 0, 0, 0] + plane * e * area, &out[0, 0, 0, 0] + plane * e * area, area, e, background, softmax)
+            &x[0, 0, 0, 0] + plane * e * area, &out[0, 0, 0, 0] + plane * e * area, area, e, sizes, background,
+            softmax)
 
 
-def forward_cells(const float[:, :, :, ::1] x, float[:, :, :, ::1] out, int softmax, int threads):
+cdef Groups groups_of(const int[::1] sizes) noexcept:
+    cdef Groups groups
+    groups.sizes, groups.count = NULL, 0
+    if sizes is not None and sizes.shape[0]:
+        groups.sizes, groups.count = &sizes[0], sizes.shape[0]
+    return groups
+
+
+def forward_cells(
+    const float[:, :, :, ::1] x, float[:, :, :, ::1] out, const int[::1] groups, int softmax, int threads
+):
     cdef Py_ssize_t n = x.shape[1], e = x.shape[2], area = x.shape[3], image, start, piece
     cdef Py_ssize_t blocks = (area + DARKBN_TRANSPOSED - 1) // DARKBN_TRANSPOSED
     cdef bint many = x.size > PARALLEL
+    cdef Groups sizes = groups_of(groups)
     if x.size == 0:
         return
     for piece in prange(
@@ -62,7 +83,7 @@ def forward_cells(const float[:, :, :, ::1] x, float[:, :, :, ::1] out, int soft
         start = (piece % blocks) * DARKBN_TRANSPOSED
         darkbn_region_activate_cells(
             &x[image, 0, 0, 0] + start, &out[image, start, 0, 0], area,
-            <int>min(DARKBN_TRANSPOSED, area - start), n, e, softmax)
+            <int>min(DARKBN_TRANSPOSED, area - start), n, e, sizes, softmax)
 
 
 def decode(
@@ -72,7 +93,7 @@ def decode(
     cdef Head head
     if rows.size == 0:
         return
-    head.output, head.anchors, head.delta = &output[image, 0, 0, 0, 0], &anchors[0, 0], NULL
+    head.output, head.anchors, head.delta, head.tree = &output[image, 0, 0, 0, 0], &anchors[0, 0], NULL, NULL
     head.n, head.e, head.h, head.w = output.shape[1], output.shape[2], output.shape[3], output.shape[4]
     set_planes(&head)
     head.rules.cells, head.rules.background = 0, background
@@ -86,7 +107,7 @@ def decode_cells(
     cdef Head head
     if rows.size == 0:
         return
-    head.output, head.anchors, head.delta = &output[image, 0, 0, 0, 0], &anchors[0, 0], NULL
+    head.output, head.anchors, head.delta, head.tree = &output[image, 0, 0, 0, 0], &anchors[0, 0], NULL, NULL
     head.h, head.w, head.n, head.e = output.shape[1], output.shape[2], output.shape[3], output.shape[4]
     set_cells(&head)
     head.rules.cells, head.rules.background = 1, 0
@@ -114,7 +135,7 @@ cdef void decode_image(const Head* head, float* rows, float threshold, int sure,
 
 def loss(
     const float[:, :, :, :, ::1] output, const float[:, :, ::1] truth, const float[:, ::1] anchors,
-    float[:, :, :, :, ::1] delta, double[:, ::1] squares, double[:, ::1] statistics, float thresh, float coord_scale,
+    const int[:, ::1] tree, float[:, :, :, :, ::1] delta, double[:, ::1] squares, double[:, ::1] statistics, float thresh, float coord_scale,
     float object_scale, float noobject_scale, float class_scale, int bias_match, int rescore, int background,
     int keep_classes, int early, int threads
 ):
@@ -127,6 +148,7 @@ def loss(
     head.anchors, head.delta = &anchors[0, 0], &delta[0, 0, 0, 0, 0]
     head.n, head.e, head.h, head.w = output.shape[1], output.shape[2], output.shape[3], output.shape[4]
     head.t, head.k = truth.shape[1], truth.shape[2]
+    head.tree = &tree[0, 0] if tree is not None and tree.shape[0] else NULL
     set_planes(&head)
     head.rules = Rules(
         thresh, coord_scale, object_scale, noobject_scale, class_scale, bias_match, rescore, early, background,
@@ -136,7 +158,7 @@ def loss(
 
 def loss_cells(
     const float[:, :, :, :, ::1] output, const float[:, :, ::1] truth, const float[:, ::1] anchors,
-    float[:, :, :, :, ::1] delta, double[:, ::1] squares, double[:, ::1] statistics, float thresh, float coord_scale,
+    const int[:, ::1] tree, float[:, :, :, :, ::1] delta, double[:, ::1] squares, double[:, ::1] statistics, float thresh, float coord_scale,
     float object_scale, float noobject_scale, float class_scale, int bias_match, int rescore, int classfix,
     int focal_loss, int early, int threads
 ):
@@ -149,6 +171,7 @@ def loss_cells(
     head.anchors, head.delta = &anchors[0, 0], &delta[0, 0, 0, 0, 0]
     head.h, head.w, head.n, head.e = output.shape[1], output.shape[2], output.shape[3], output.shape[4]
     head.t, head.k = truth.shape[1], truth.shape[2]
+    head.tree = &tree[0, 0] if tree is not None and tree.shape[0] else NULL
     set_cells(&head)
     head.rules = Rules(
         thresh, coord_scale, object_scale, noobject_scale, class_scale, bias_match, rescore, early, 0,
@@ -164,7 +187,7 @@ cdef void losses(const Head* whole, Py_ssize_t images, double* squares, double* 
             images * whole.n * blocks, nogil=True, num_threads=threads, schedule="static", use_threads_if=many):
         punish_block(whole, piece // blocks, piece % blocks)
     for image in prange(images, nogil=True, num_threads=threads, schedule="static", use_threads_if=many):
-        assign_image(whole, image, statistics + 6 * image)
+        assign_image(whole, image, statistics + DARKBN_REGION_STATISTICS * image)
     for plane in prange(images * whole.n, nogil=True, num_threads=threads, schedule="static", use_threads_if=many):
         squares[plane] = darkbn_dot(whole.delta + plane * size, whole.delta + plane * size, size)
 

@@ -9,6 +9,8 @@ cdef extern from "darkbn/softmax.h" nogil:
     enum:
         DARKBN_TILE
     void darkbn_softmax_row(const float* x, float* out, Py_ssize_t n, float inverse_temperature)
+    void darkbn_softmax_groups(
+        const float* x, float* out, const int* sizes, Py_ssize_t groups, float inverse_temperature)
     void darkbn_softmax_columns(
         const float* x, float* out, Py_ssize_t n, Py_ssize_t stride, int count, float inverse_temperature)
 
@@ -38,6 +40,15 @@ def forward(const float[:, :, ::1] x, float[:, :, ::1] out, float temperature, i
         offset = i // tiles * n * spatial + start
         darkbn_softmax_columns(
             &x[0, 0, 0] + offset, &out[0, 0, 0] + offset, n, spatial, <int>min(DARKBN_TILE, spatial - start), factor)
+
+
+def forward_groups(const float[:, ::1] x, float[:, ::1] out, const int[::1] sizes, float temperature, int threads):
+    cdef Py_ssize_t i
+    cdef bint parallel = x.shape[0] * x.shape[1] > PARALLEL
+    if x.shape[1] == 0 or sizes.shape[0] == 0:
+        return
+    for i in prange(x.shape[0], nogil=True, num_threads=threads, schedule="static", use_threads_if=parallel):
+        darkbn_softmax_groups(&x[i, 0], &out[i, 0], &sizes[0], sizes.shape[0], 1 / temperature)
 
 
 def cross_entropy(predicted, truth, delta, error, int threads):

@@ -25,9 +25,7 @@ from darkbn.layers.base import NOT_TRAINED, Context, Layer, LayerOptions
 from darkbn.layers.softmax import require_truth, sum_array
 from darkbn.options import option
 from darkbn.state import NetworkState
-
-#: A truth of this value is no truth.
-SECRET_NUM = -1234.0
+from darkbn.tree import SECRET_NUM
 
 #: Kernel of each type.
 KERNELS = {"sse": "l2", "seg": "l2", "masked": "l2", "smooth": "smooth_l1", "L1": "l1", "wgan": "wgan"}

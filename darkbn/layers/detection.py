@@ -26,6 +26,7 @@ from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
 from darkbn.options import option
 from darkbn.signature import Array
 from darkbn.state import NetworkState
+from darkbn.tree import HIER
 
 #: Images for which random=1 picks the responsible boxes at random.
 RANDOM_IMAGES = 64000
@@ -95,7 +96,7 @@ class DetectionLayer(Layer):
     def backward(self, net: NetworkState) -> None:
         backward_detection_layer(self, net)
 
-    def detections(self, index: int, threshold: float, threads: int = 1) -> Array:
+    def detections(self, index: int, threshold: float, threads: int = 1, hier: float = HIER) -> Array:
         """The boxes of one sample that have a class above the threshold; see `get_detection_detections`."""
         return get_detection_detections(self, index, threshold)
 

@@ -24,9 +24,9 @@ from darkbn.layers.base import Buffer, Context, LayerOptions
 from darkbn.layers.heads import HeadLayer, HeadStatistics, anchor_count, classes_multipliers, resize_head_layer
 from darkbn.options import option
 from darkbn.state import NetworkState
+from darkbn.tree import HIER
 
 _FLT_MAX = float(np.finfo(np.float32).max)
-_LATER = "class maps (map=) are not supported yet; renumber the classes of the labels"
 
 #: Values of yolo_point, and what kernels take for them.
 POINTS = {"center": CENTER, "left_top": LEFT_TOP, "right_bottom": RIGHT_BOTTOM}
@@ -61,7 +61,7 @@ class GaussianYoloOptions(LayerOptions):
     truth_thresh: float = option(1.0)
     iou_thresh: float = option(1.0)
     random: float = option(0.0)
-    map: str = option("", unsupported=_LATER)
+    map: str = option("")
     anchors: tuple[float, ...] = option(())
 
 
@@ -102,7 +102,7 @@ class GaussianYoloLayer(HeadLayer):
     def backward(self, net: NetworkState) -> None:
         backward_gaussian_yolo_layer(self, net)
 
-    def detections(self, image: int, threshold: float, threads: int = 1) -> Any:
+    def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         return get_gaussian_yolo_detections(self, image, threshold)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from darkbn.errors import ShapeError, TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, Role
 from darkbn.state import NetworkState
+from darkbn.tree import CLASS_ONLY, HIER, map_of
 
 #: Numbers of a box before its classes: x, y, w, h, objectness.
 BOX_ENTRIES = 5
@@ -60,6 +61,7 @@ class HeadLayer(Layer):
 
     def __init__(self, options: Any, context: Context, *, n: int, total: int, max_boxes: int, rows: int) -> None:
         self.n, self.total, self.classes = n, total, options.classes
+        self.class_map = map_of(context, options.map, options.classes)
         self.entries = self.box_entries + self.classes
         # x, y, w, h, class; AlexeyAB's Darknet adds the number of a track.
         self.truth_size = 6 if context.dialect == "alexeyab" else 5
@@ -120,16 +122,32 @@ class HeadLayer(Layer):
                 f" ({numbers}) per image; found {net.truth.shape}"
             )
         rows = net.truth.reshape(self.batch, -1, self.truth_size)[:, : self.max_boxes]
-        check_truths(self.backend.xp, rows, self.classes, name)
-        return self.backend.array(rows)
+        labels = self.classes if self.class_map is None else len(self.class_map)
+        check_truths(self.backend.xp, rows, labels, name, self.classes_without_boxes)
+        return self.backend.array(rows if self.class_map is None else self._mapped(rows))
 
-    def detections(self, image: int, threshold: float, threads: int = 1) -> Any:
+    @property
+    def classes_without_boxes(self) -> int:
+        """How many classes labels without a box can have; 0: there are no such labels."""
+        return 0
+
+    def _mapped(self, rows: Any) -> Any:
+        """Truths with the classes of boxes renumbered by the class map."""
+        xp = self.backend.xp
+        boxes = (xp.cumprod(rows[..., 0] != 0, axis=1) > 0) & ~without_box(rows)
+        numbers: Any = self.class_map
+        mapped = rows.copy()
+        mapped[boxes, 4] = numbers[rows[boxes, 4].astype("int64")]
+        return mapped
+
+    def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         """Detections of one image of the last pass.
 
         Args:
             image: its place in the batch.
             threshold: smallest objectness, and smallest product of objectness and class probability, exclusive.
             threads: how many threads may work.
+            hier: probability from which a class of a hierarchy is believed ([region] with tree=).
 
         Returns:
             Rows of x, y, w, h relative to the network input, objectness, and objectness * probability of every class,
@@ -138,7 +156,12 @@ class HeadLayer(Layer):
         raise NotImplementedError
 
 
-def check_truths(xp: Any, rows: Any, classes: int, name: str) -> None:
+def without_box(rows: Any) -> Any:
+    """Which truths (..., 5 or more) have a class but no box."""
+    return (rows[..., :2] > CLASS_ONLY).all(axis=-1)
+
+
+def check_truths(xp: Any, rows: Any, classes: int, name: str, without_boxes: int = 0) -> None:
     """Raise TrainingError, saying which, when a listed box cannot be.
 
     Args:
@@ -146,9 +169,15 @@ def check_truths(xp: Any, rows: Any, classes: int, name: str) -> None:
         rows: (batch, rows, 5 or more): x, y, w, h, class; the first x = 0 ends an image's list.
         classes: number of classes.
         name: of the layer, for the message.
+        without_boxes: number of classes that truths without a box can have; 0: every truth has a box.
     """
     listed = xp.cumprod(rows[..., 0] != 0, axis=1) > 0
     kinds = rows[..., 4]
+    if without_boxes:
+        alone = listed & without_box(rows)
+        classes_of = f"a class that does not exist: there are 0 to {without_boxes - 1}"
+        _refuse(xp, rows, alone & ((kinds < 0) | (kinds >= without_boxes)), name, classes_of)
+        listed &= ~alone
     checks = [
         (~xp.isfinite(rows[..., :5]).all(axis=-1), "a number that is not finite"),
         ((rows[..., :2] < 0).any(axis=-1) | (rows[..., :2] > 1).any(axis=-1), "a centre outside of the image"),
@@ -156,11 +185,15 @@ def check_truths(xp: Any, rows: Any, classes: int, name: str) -> None:
         ((kinds < 0) | (kinds >= classes), f"a class that does not exist: there are 0 to {classes - 1}"),
     ]
     for wrong, what in checks:
-        found = xp.argwhere(listed & wrong)
-        if len(found):
-            image, box = map(int, found[0])
-            values = ", ".join(f"{float(v):g}" for v in rows[image, box, :5])
-            raise TrainingError(f"{name}: truth of image {image}, box {box} ({values}) has {what}")
+        _refuse(xp, rows, listed & wrong, name, what)
+
+
+def _refuse(xp: Any, rows: Any, wrong: Any, name: str, what: str) -> None:
+    found = xp.argwhere(wrong)
+    if len(found):
+        image, box = map(int, found[0])
+        values = ", ".join(f"{float(v):g}" for v in rows[image, box, :5])
+        raise TrainingError(f"{name}: truth of image {image}, box {box} ({values}) has {what}")
 
 
 def anchor_count(context: Context, anchors: tuple[float, ...], declared: int, used: int) -> int:

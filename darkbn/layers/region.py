@@ -7,6 +7,12 @@ Entries per anchor: x, y, w, h, objectness, classes. A box is
 with anchors in cells. The classes go through a softmax (softmax=1); without it, pjreddie's Darknet takes their logistic
 function, AlexeyAB's leaves them as they are. The loss is described at `darkbn.reference.region.loss`.
 
+YOLO9000: tree= names a hierarchy of the classes (`darkbn.tree`). Each group of it has a softmax of its own, which gives
+the probability of a class given its parent. A detection has one class then: the last one on the way down from the roots
+along the most probable child whose probability exceeds a threshold (hier, .5 by default). Its probability is the
+objectness in dialect darknet; in alexeyab that of the class, where it exceeds hier. map= renumbers the classes of
+labels with boxes. Labels without a box (centre beyond 100000) train their class alone.
+
 Layout: dialect darknet (anchor, entry, row, column), x and y after the logistic function. Dialect alexeyab (row,
 column, anchor, entry), x and y before it, also on its GPU (ab-region-output-is-transposed); `output` has the shape of
 the input all the same. `delta` is always laid out like the input.
@@ -14,13 +20,18 @@ the input all the same. `delta` is always laid out like the input.
 Truth: pjreddie's dialect 30 rows of (x, y, w, h, class) per image, AlexeyAB's `max` rows of (x, y, w, h, class, track).
 
 Departures from Darknet: the delta is passed on to the layer before in both dialects (pj-region-cpu-backward-is-empty);
-truths that cannot be are errors.
+truths that cannot be are errors; softmax over a hierarchy has temperature 1 (pj-region-tree-nan) and takes each place
+by itself, as on the GPU; going down the hierarchy, the probability of a class is the product along its path
+(pj-tree-multiplies-twice: pjreddie's multiplies such products again), and hier counts in dialect alexeyab, too
+(ab-hier-ignored: always .5).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from darkbn.backend import get_backend
 from darkbn.cfg import Section
@@ -34,8 +45,7 @@ from darkbn.layers.heads import (
 )
 from darkbn.options import option
 from darkbn.state import NetworkState
-
-_LATER = "class hierarchies (YOLO9000) are not supported yet"
+from darkbn.tree import HIER, tree_of
 
 #: Rows of truth per image in pjreddie's Darknet, whatever `max` says.
 _ROWS = 30
@@ -48,7 +58,7 @@ EARLY_IMAGES = 12800
 class RegionOptions(LayerOptions):
     """Options of [region]."""
 
-    coords: int = option(4, unsupported="boxes with more numbers than x, y, w, h are not supported")
+    coords: int = option(4, unsupported="more numbers than x, y, w, h (masks) are not supported; Darknet misreads them")
     classes: int = option(20, minimum=1)
     num: int = option(1, minimum=1)
     log: int = option(0)
@@ -68,15 +78,15 @@ class RegionOptions(LayerOptions):
     mask_scale: float = option(1.0)
     class_scale: float = option(1.0)
     bias_match: bool = option(False)
-    tree: str = option("", unsupported=_LATER)
-    map: str = option("", unsupported=_LATER)
+    tree: str = option("")
+    map: str = option("")
     anchors: tuple[float, ...] = option(())
     focal_loss: bool = option(False, only="alexeyab")
     resize: float = option(1.0, only="alexeyab")
 
 
 class RegionLayer(HeadLayer):
-    """A [region] head; see the module for the layout of its output."""
+    """A [region] head; see the module for the layout of its output. `softmax_tree`: the hierarchy, or None."""
 
     type = "region"
     sections = ("region",)
@@ -89,6 +99,7 @@ class RegionLayer(HeadLayer):
 
     def __init__(self, options: RegionOptions, context: Context) -> None:
         anchor_count(context, options.anchors, options.num, options.num)
+        self.softmax_tree = tree_of(context, options.tree, options.classes)
         rows = options.max if context.dialect == "alexeyab" else _ROWS
         super().__init__(options, context, n=options.num, total=options.num, max_boxes=rows, rows=rows)
 
@@ -105,13 +116,22 @@ class RegionLayer(HeadLayer):
         return (self.batch, self.n, self.entries, self.h, self.w)
 
     def buffers(self) -> list[Buffer]:
-        return self.output_buffers() + self.training_buffers(6)
+        return self.output_buffers() + self.training_buffers(7)
+
+    @property
+    def classes_without_boxes(self) -> int:
+        return 0 if self.softmax_tree is None else self.classes
+
+    @property
+    def groups(self) -> Any:
+        """Sizes of the groups of the hierarchy; None without one."""
+        return None if self.softmax_tree is None else self.softmax_tree.group_size
 
     def forward(self, net: NetworkState) -> None:
         forward_region_layer(self, net)
 
-    def detections(self, image: int, threshold: float, threads: int = 1) -> Any:
-        return get_region_detections(self, image, threshold, threads)
+    def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
+        return get_region_detections(self, image, threshold, threads, hier)
 
 
 def make_region_layer(
@@ -152,10 +172,10 @@ def forward_region_layer(l: RegionLayer, net: NetworkState) -> None:
     x = net.input.reshape(l.batch, l.n, l.entries, area)
     if l.in_cells:
         out = l.output.reshape(l.batch, area, l.n, l.entries)
-        l.backend.region.forward_cells(x, out, softmax, net.threads)
+        l.backend.region.forward_cells(x, out, l.groups, softmax, net.threads)
     else:
         background = int(l.options.background)
-        l.backend.region.forward(x, l.output.reshape(x.shape), background, softmax, net.threads)
+        l.backend.region.forward(x, l.output.reshape(x.shape), l.groups, background, softmax, net.threads)
     if net.train:
         _train(l, net)
 
@@ -170,6 +190,7 @@ def _train(l: RegionLayer, net: NetworkState) -> None:
         l.output.reshape(l.map_shape),
         l.truth_rows(net),
         l.anchors,
+        None if l.softmax_tree is None else l.softmax_tree.paths,
         l.delta.reshape(l.batch, l.n, l.entries, l.h, l.w),
         l.squares,
         l.sums,
@@ -185,33 +206,54 @@ def _train(l: RegionLayer, net: NetworkState) -> None:
         net.threads,
     )
     l.cost = float(l.squares.sum())
-    count, iou, recall50, category, objectness, everywhere = (float(v) for v in l.sums.sum(axis=0))
+    count, iou, recall50, category, objectness, everywhere, classified = (float(v) for v in l.sums.sum(axis=0))
     some = max(count, 1)
     l.statistics = HeadStatistics(
         count=int(count),
         iou=iou / some,
-        category=category / some,
+        category=category / max(classified, 1),
         objectness=objectness / some,
         any_objectness=everywhere / (l.batch * l.n * l.h * l.w),
         recall50=recall50 / some,
     )
 
 
-def get_region_detections(l: RegionLayer, image: int, threshold: float, threads: int = 1) -> Any:
+def get_region_detections(l: RegionLayer, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
     """See `HeadLayer.detections`. In dialect alexeyab the objectness need not exceed the threshold."""
-    rows = l.backend.empty((l.h, l.w, l.n, l.entries))
+    output = l.output.reshape(l.map_shape)[image : image + 1]
+    if l.softmax_tree is not None:
+        return _tree_detections(l, output, threshold, hier, threads)
+    rows = _decode(l, output, threshold, threads)
+    return rows[(rows[:, 5:] > 0).any(axis=1)] if l.in_cells else rows[rows[:, 4] > 0]
+
+
+def _decode(l: RegionLayer, output: Any, threshold: float, threads: int) -> Any:
+    """Rows of all places of one image: box, objectness and whatever classes `output` has."""
+    entries = output.shape[4 if l.in_cells else 2]
+    rows = l.backend.empty((l.h, l.w, l.n, entries))
     if l.in_cells:
         sure = int(l.options.classfix == -1)
-        l.backend.region.decode_cells(
-            l.output.reshape(l.map_shape), l.anchors, rows, image, float(threshold), sure, threads
-        )
+        l.backend.region.decode_cells(output, l.anchors, rows, 0, float(threshold), sure, threads)
     else:
         background = int(l.options.background)
-        l.backend.region.decode(
-            l.output.reshape(l.map_shape), l.anchors, rows, image, float(threshold), background, threads
-        )
-    rows = rows.reshape(-1, l.entries)
-    return rows[(rows[:, 5:] > 0).any(axis=1)] if l.in_cells else rows[rows[:, 4] > 0]
+        l.backend.region.decode(output, l.anchors, rows, 0, float(threshold), background, threads)
+    return rows.reshape(-1, entries)
+
+
+def _tree_detections(l: RegionLayer, output: Any, threshold: float, hier: float, threads: int) -> Any:
+    """Rows with the one class that the hierarchy gives each place whose objectness exceeds the threshold."""
+    tree: Any = l.softmax_tree
+    by_place = output[0] if l.in_cells else output[0].transpose(2, 3, 0, 1)
+    boxes = output[..., :5] if l.in_cells else output[:, :, :5]
+    rows = _decode(l, l.backend.array(boxes), threshold, threads)
+    live = np.flatnonzero(rows[:, 4] > threshold)
+    found = l.backend.zeros((len(live), l.entries))
+    found[:, :5] = rows[live]
+    probabilities = tree.hierarchy_predictions(by_place.reshape(-1, l.entries)[live, 5:])
+    for row, place in zip(found, probabilities, strict=True):
+        best = tree.hierarchy_top_prediction(place, hier)
+        row[5 + best] = row[4] if not l.in_cells else place[best] if place[best] > hier else 0
+    return found
 
 
 backward_region_layer = backward_head_layer

@@ -4,7 +4,9 @@
     loss   = -log(output) where truth is not 0,  delta = truth - output
 
 A group is `inputs / groups` neighbouring values, or, with spatial=1, the channels of a pixel (Darknet's CPU code
-ignores spatial). delta is not divided by the temperature, as in Darknet.
+ignores spatial). delta is not divided by the temperature, as in Darknet. With tree=, a hierarchy of the classes
+(`darkbn.tree`), each group of it is one; values whose truth is -1234 have no truth, and no loss (in Darknet on the GPU
+only: ab-tree-softmax-masks-on-gpu-only).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from darkbn.errors import TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
 from darkbn.options import option
 from darkbn.state import NetworkState
+from darkbn.tree import SECRET_NUM, tree_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +29,24 @@ class SoftmaxOptions(LayerOptions):
 
     groups: int = option(1, minimum=1)
     temperature: float = option(1.0)
-    tree: str = option("", unsupported="softmax over a tree of classes is not supported")
+    tree: str = option("")
     spatial: float = option(0.0)
     noloss: int = option(0)
 
 
 class SoftmaxLayer(Layer):
-    """Softmax with cross entropy. Arrays: loss, shaped like output, and what every layer has."""
+    """Softmax with cross entropy. Arrays: loss, shaped like output, and what every layer has. `softmax_tree`: the
+    hierarchy of the classes, or None."""
 
     type = "softmax"
     sections = ("softmax", "soft")
     options_class = SoftmaxOptions
     options: SoftmaxOptions
     has_cost = True
+
+    def __init__(self, options: SoftmaxOptions, context: Context) -> None:
+        self.softmax_tree = tree_of(context, options.tree, context.inputs)
+        super().__init__(options, context)
 
     def shape(self) -> None:
         options = self.options
@@ -105,10 +113,18 @@ def sum_array(l: Layer, values: Any, net: NetworkState) -> float:
 
 def forward_softmax_layer(l: SoftmaxLayer, net: NetworkState) -> None:
     """output, and with a truth when training delta, loss and cost."""
-    l.backend.softmax.forward(_grouped(l, net.input), _grouped(l, l.output), l.temperature, net.threads)
+    if l.softmax_tree is None:
+        l.backend.softmax.forward(_grouped(l, net.input), _grouped(l, l.output), l.temperature, net.threads)
+    else:
+        x, out = (array.reshape(l.batch, l.inputs) for array in (net.input, l.output))
+        l.backend.softmax.forward_groups(x, out, l.softmax_tree.group_size, l.temperature, net.threads)
     l.cost = None
     if net.train and net.truth is not None and not l.noloss:
-        l.backend.softmax.cross_entropy(l.output, require_truth(l, net), l.delta, l.loss, net.threads)
+        truth = require_truth(l, net)
+        l.backend.softmax.cross_entropy(l.output, truth, l.delta, l.loss, net.threads)
+        if l.softmax_tree is not None:
+            for array in (l.delta, l.loss):
+                l.backend.cost.scale_where(truth, array, SECRET_NUM, 0.0, net.threads)
         l.cost = sum_array(l, l.loss, net)
 
 

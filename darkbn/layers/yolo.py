@@ -36,9 +36,9 @@ from darkbn.layers.heads import (
 )
 from darkbn.options import option
 from darkbn.state import NetworkState
+from darkbn.tree import HIER
 
 _FLT_MAX = float(np.finfo(np.float32).max)
-_LATER = "class maps (map=) are not supported yet; renumber the classes of the labels"
 
 #: Rows of truth per image in pjreddie's Darknet, whatever `max` says.
 _ROWS = 90
@@ -56,7 +56,7 @@ class YoloOptions(LayerOptions):
     ignore_thresh: float = option(0.5)
     truth_thresh: float = option(1.0)
     random: float = option(0.0)
-    map: str = option("", unsupported=_LATER)
+    map: str = option("")
     anchors: tuple[float, ...] = option(())
     show_details: int = option(1, only="alexeyab")
     max_delta: float = option(_FLT_MAX, only="alexeyab")
@@ -128,7 +128,7 @@ class YoloLayer(HeadLayer):
     def forward(self, net: NetworkState) -> None:
         forward_yolo_layer(self, net)
 
-    def detections(self, image: int, threshold: float, threads: int = 1) -> Any:
+    def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         return get_yolo_detections(self, image, threshold, threads)
 
 

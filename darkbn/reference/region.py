@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from darkbn.boxes import decode as decode_boxes
 from darkbn.boxes import iou
 from darkbn.signature import Array
+from darkbn.tree import CLASS_ONLY
 
-#: Numbers of an image that `loss` gives, all sums over its `count` truths but the last, which is over the map.
-STATISTICS = ("count", "iou", "recall50", "category", "objectness", "any_objectness")
+#: Numbers of an image that `loss` gives, all sums over its `count` truths but any_objectness, which is over the map.
+#: `category` is the sum over `classified` truths: these and those without a box.
+STATISTICS = ("count", "iou", "recall50", "category", "objectness", "any_objectness", "classified")
 
 #: Pull of every box to its anchor early in training.
 EARLY_SCALE = 0.01
@@ -27,6 +29,7 @@ EARLY_SCALE = 0.01
 def forward(
     x: Annotated[Array, "in b n e s"],
     out: Annotated[Array, "out b n e s"],
+    groups: Annotated[Array, "in?:int32 g"],
     background: int,
     softmax: int,
     threads: int,
@@ -35,6 +38,8 @@ def forward(
 
     Args:
         x, out: input and output.
+        groups: sizes of the groups of a class hierarchy, each of which has a softmax of its own whatever the other
+            arguments say; None: no hierarchy.
         background: the entry of the objectness is a class of its own: no logistic, and part of the softmax.
         softmax: see above.
     """
@@ -43,7 +48,9 @@ def forward(
     if not background:
         out[:, :, 4] = _logistic(x[:, :, 4])
     first = 4 if background else 5
-    if softmax:
+    if groups is not None:
+        out[:, :, 5:] = _softmax_groups(x[:, :, 5:], groups, axis=2)
+    elif softmax:
         out[:, :, first:] = _softmax(x[:, :, first:], axis=2)
     else:
         out[:, :, 5:] = _logistic(x[:, :, 5:])
@@ -52,13 +59,22 @@ def forward(
 def forward_cells(
     x: Annotated[Array, "in b n e s"],
     out: Annotated[Array, "out b s n e"],
+    groups: Annotated[Array, "in?:int32 g"],
     softmax: int,
     threads: int,
 ) -> None:
-    """Logistic of the objectness, softmax of the classes when asked for; all else as it is, place by place."""
+    """Logistic of the objectness, softmax of the classes when asked for; all else as it is, place by place.
+
+    Args:
+        x, out: input and output.
+        groups: as for `forward`.
+        softmax: see above.
+    """
     out[...] = x.transpose(0, 3, 1, 2)
     out[..., 4] = _logistic(out[..., 4])
-    if softmax:
+    if groups is not None:
+        out[..., 5:] = _softmax_groups(out[..., 5:], groups, axis=-1)
+    elif softmax:
         out[..., 5:] = _softmax(out[..., 5:], axis=-1)
 
 
@@ -125,9 +141,10 @@ def loss(
     output: Annotated[Array, "in b n e h w"],
     truth: Annotated[Array, "in b t k"],
     anchors: Annotated[Array, "in n 2"],
+    tree: Annotated[Array, "in?:int32 c 3"],
     delta: Annotated[Array, "out b n e h w"],
     squares: Annotated[Array, "out:float64 b n"],
-    statistics: Annotated[Array, "out:float64 b 6"],
+    statistics: Annotated[Array, "out:float64 b 7"],
     thresh: float,
     coord_scale: float,
     object_scale: float,
@@ -145,11 +162,17 @@ def loss(
     Every prediction is pulled to objectness 0 unless its IoU with some truth exceeds thresh. Then each truth claims, in
     the cell of its centre, the prediction that is most like it in shape.
 
+    With a class hierarchy, the groups of the true class and of all above it learn, the others do not. A truth whose
+    centre is beyond CLASS_ONLY is a class without a box: then nothing of the image counts but that class, learned where
+    it is most probable, and the objectness, which is pulled to 0 elsewhere.
+
     Args:
         output: as `forward` gives it.
         truth: rows x, y, w, h, class and possibly more, relative to the image; the first with x = 0 ends the list. Rows
             with a class that does not exist are skipped.
         anchors: width and height in cells.
+        tree: parent, first class and number of classes of the own group of every class (`darkbn.tree`); None: no
+            hierarchy.
         delta: the result.
         squares: per image and anchor, sum of delta².
         statistics: per image, see STATISTICS.
@@ -164,7 +187,7 @@ def loss(
         early: every box is pulled to its anchor in the middle of its cell, too.
     """
     rules = _Rules(thresh, coord_scale, object_scale, noobject_scale, class_scale, bias_match, rescore, early)
-    kind = {"background": background, "keep_classes": keep_classes}
+    kind = {"background": background, "keep_classes": keep_classes, "tree": tree}
     _losses(output, truth, anchors, delta, squares, statistics, rules, kind)
 
 
@@ -172,9 +195,10 @@ def loss_cells(
     output: Annotated[Array, "in b h w n e"],
     truth: Annotated[Array, "in b t k"],
     anchors: Annotated[Array, "in n 2"],
+    tree: Annotated[Array, "in?:int32 c 3"],
     delta: Annotated[Array, "out b n e h w"],
     squares: Annotated[Array, "out:float64 b n"],
-    statistics: Annotated[Array, "out:float64 b 6"],
+    statistics: Annotated[Array, "out:float64 b 7"],
     thresh: float,
     coord_scale: float,
     object_scale: float,
@@ -187,10 +211,11 @@ def loss_cells(
     early: int,
     threads: int,
 ) -> None:
-    """The same for the output of `forward_cells`; deltas of x, y and objectness contain the logistic's derivative.
+    """The same for the output of `forward_cells`; deltas of x, y and objectness contain the logistic's derivative, and
+    a class without a box leaves the objectness alone.
 
     Args:
-        output, truth, anchors, squares, statistics: as for `loss`.
+        output, truth, anchors, tree, squares, statistics: as for `loss`.
         delta: in the layout of the input.
         thresh, object_scale, noobject_scale, class_scale, bias_match, rescore, early: as for `loss`.
         coord_scale: weight of the box of a claimed prediction.
@@ -199,7 +224,7 @@ def loss_cells(
         focal_loss: class deltas times the derivative of the focal loss of the true class (alpha .5, gamma 2).
     """
     rules = _Rules(thresh, coord_scale, object_scale, noobject_scale, class_scale, bias_match, rescore, early)
-    kind = {"classfix": classfix, "focal_loss": focal_loss, "cells": 1}
+    kind = {"classfix": classfix, "focal_loss": focal_loss, "cells": 1, "tree": tree}
     _losses(_planes(output), truth, anchors, delta, squares, statistics, rules, kind)
 
 
@@ -225,11 +250,15 @@ def _losses(
     squares: Array,
     statistics: Array,
     rules: _Rules,
-    kind: dict[str, int],
+    kind: dict[str, Any],
 ) -> None:
     delta[...] = 0
     for image in range(len(output)):
         head = _Head(output[image], truth[image], anchors, delta[image], rules, **kind)
+        alone = head.class_without_box()
+        if alone is not None:
+            statistics[image] = head.learn_class(alone)
+            continue
         head.punish_objectness()
         statistics[image] = head.assign_truths()
     squares[...] = np.square(delta, dtype=np.float64).sum(axis=(2, 3, 4))
@@ -249,6 +278,7 @@ class _Head:
     classfix: int = 0
     focal_loss: int = 0
     cells: int = 0
+    tree: Array | None = None
 
     @property
     def classes(self) -> int:
@@ -261,6 +291,32 @@ class _Head:
                 return
             if 0 <= int(row[4]) < self.classes:
                 yield row
+
+    def class_without_box(self) -> int | None:
+        """The class of the first truth that has no box."""
+        rows = self.truths() if self.tree is not None else ()
+        return next((int(row[4]) for row in rows if (row[:2] > CLASS_ONLY).all()), None)
+
+    def learn_class(self, kind: int) -> Array:
+        """Train a class where it is most probable; returns the statistics of the image."""
+        objectness = self.output[:, 4]
+        probability = objectness * self.probability(self.output[:, 5:].transpose(1, 0, 2, 3), kind)
+        n, j, i = np.unravel_index(int(probability.argmax()), probability.shape)
+        if not self.cells:
+            self.delta[:, 4] = self.rules.noobject_scale * (0 - objectness)
+            self.delta[n, 4, j, i] = 0
+        self.move_class(kind, self.rules.class_scale, int(n), int(j), int(i))
+        sums = np.zeros(len(STATISTICS))
+        sums[[3, 6]] = self.probability(self.output[n, 5:, j, i], kind), 1
+        return sums
+
+    def probability(self, classes: Array, kind: int) -> Array:
+        """Probability of a class, from those given their parents in a hierarchy: the product along its path."""
+        product = np.ones_like(classes[kind])
+        while kind >= 0:
+            product = product * classes[kind]
+            kind = int(self.tree[kind, 0]) if self.tree is not None else -1
+        return np.asarray(product)
 
     def coordinates(self) -> Array:
         """x, y, w, h of all places as `darkbn.boxes.decode` takes them."""
@@ -308,8 +364,8 @@ class _Head:
             sizes = self.anchors / (columns, rows) if self.rules.bias_match else self.boxes()[:, j, i, 2:]
             shapes = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
             shape = np.array([0, 0, row[2], row[3]], dtype=row.dtype)
-            sums[:-1] += self.claim(row, int(iou(shapes, shape).argmax()), j, i)
-        sums[-1] = self.output[:, 4].sum(dtype=np.float64)
+            sums[:5] += self.claim(row, int(iou(shapes, shape).argmax()), j, i)
+        sums[5:] = self.output[:, 4].sum(dtype=np.float64), sums[0]
         return sums
 
     def claim(self, row: Array, n: int, j: int, i: int) -> tuple[float, ...]:
@@ -321,7 +377,7 @@ class _Head:
         target = 0 if self.background else target
         self.delta[n, 4, j, i] = rules.object_scale * (target - objectness) * self.slope(objectness)
         self.move_class(kind, rules.class_scale, n, j, i)
-        category = float(self.output[n, 5 + kind, j, i])
+        category = float(self.probability(self.output[n, 5:, j, i], kind))
         return 1, found, found > 0.5, category, float(objectness)
 
     def move_box(self, row: Array, n: int, j: int, i: int) -> None:
@@ -336,6 +392,13 @@ class _Head:
     def move_class(self, kind: int, scale: float, n: int, j: int, i: int) -> None:
         """Delta of the classes."""
         output, delta = self.output[n, 5:, j, i], self.delta[n, 5:, j, i]
+        if self.tree is not None:
+            while kind >= 0:
+                parent, first, size = map(int, self.tree[kind])
+                delta[first : first + size] = scale * (0 - output[first : first + size])
+                delta[kind] = scale * (1 - output[kind])
+                kind = parent
+            return
         step = scale * ((np.arange(self.classes) == kind) - output)
         if self.focal_loss:
             certain = output[kind] + 1e-15
@@ -358,6 +421,11 @@ def _place_coordinates(values: Array) -> Array:
 
 def _logistic(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def _softmax_groups(x: Array, sizes: Array, axis: int) -> Array:
+    parts = np.split(x, np.cumsum(sizes)[:-1], axis=axis)
+    return np.concatenate([_softmax(part, axis) for part in parts], axis=axis)
 
 
 def _softmax(x: Array, axis: int) -> Array:

@@ -20,6 +20,27 @@ def forward(
     out[...] = parts / parts.sum(axis=1, keepdims=True)
 
 
+def forward_groups(
+    x: Annotated[Array, "in b n"],
+    out: Annotated[Array, "out b n"],
+    sizes: Annotated[Array, "in:int32 g"],
+    temperature: float,
+    threads: int,
+) -> None:
+    """The softmax of each group of a row.
+
+    Args:
+        x, out: rows of values.
+        sizes: how many values each group has; their sum is n.
+        temperature: see `forward`.
+    """
+    starts = np.cumsum(sizes) - sizes
+    for start, size in zip(starts, sizes, strict=True):
+        group = x[:, start : start + size]
+        parts = np.exp((group - group.max(axis=1, keepdims=True)) / temperature)
+        out[:, start : start + size] = parts / parts.sum(axis=1, keepdims=True)
+
+
 def cross_entropy(
     predicted: Annotated[Array, "in *s"],
     truth: Annotated[Array, "in *s"],

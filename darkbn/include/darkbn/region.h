@@ -12,6 +12,12 @@
 
 #define DARKBN_EARLY_SCALE 0.01f
 
+/* Coordinate from which a truth has a class but no box. */
+#define DARKBN_CLASS_ONLY 100000.0f
+
+/* Numbers of an image: see darkbn.reference.region.STATISTICS. */
+#define DARKBN_REGION_STATISTICS 7
+
 typedef struct {
     float thresh, coord_scale, object_scale, noobject_scale, class_scale;
     int bias_match, rescore, early;
@@ -22,6 +28,7 @@ typedef struct {
 /* One image: its output with the strides of entry, cell and anchor, its delta (n, e, h, w), its truth (t, k). */
 typedef struct {
     const float *output, *truth, *anchors;
+    const int *tree;  /* (e - 5, 3): parent, first class and number of classes of the own group; NULL: no hierarchy */
     float *delta;
     ptrdiff_t n, e, h, w, t, k, entry_stride, cell_stride, anchor_stride;
     darkbn_region_rules rules;
@@ -34,27 +41,44 @@ typedef struct {
     ptrdiff_t stride, area;
 } darkbn_spot;
 
+/* The sizes of the groups of a class hierarchy; sizes is NULL without one. */
+typedef struct {
+    const int *sizes;
+    ptrdiff_t count;
+} darkbn_groups;
+
+/* Softmax over `count` entries of n values each. */
+static inline void darkbn_softmax_planes(const float *restrict x, float *restrict out, ptrdiff_t count, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += DARKBN_TILE) {
+        const int columns = (int)(n - i < DARKBN_TILE ? n - i : DARKBN_TILE);
+        darkbn_softmax_columns(x + i, out + i, count, n, columns, 1.0f);
+    }
+}
+
 /* The entries of one anchor, (e, n) values. */
 static inline void darkbn_region_activate(const float *restrict x, float *restrict out, ptrdiff_t n, ptrdiff_t e,
-                                          int background, int softmax)
+                                          darkbn_groups groups, int background, int softmax)
 {
     const ptrdiff_t first = background ? 4 : 5;
     darkbn_logistic_plane(x, out, 2 * n);
     memcpy(out + 2 * n, x + 2 * n, (size_t)(3 * n) * sizeof(float));
     if (!background) darkbn_logistic_plane(x + 4 * n, out + 4 * n, n);
-    if (!softmax) {
+    if (groups.sizes) {
+        ptrdiff_t entry = 5;
+        for (ptrdiff_t g = 0; g < groups.count; entry += groups.sizes[g++])
+            darkbn_softmax_planes(x + entry * n, out + entry * n, groups.sizes[g], n);
+    }
+    else if (softmax)
+        darkbn_softmax_planes(x + first * n, out + first * n, e - first, n);
+    else
         darkbn_logistic_plane(x + 5 * n, out + 5 * n, (e - 5) * n);
-        return;
-    }
-    for (ptrdiff_t i = 0; i < n; i += DARKBN_TILE) {
-        const int count = (int)(n - i < DARKBN_TILE ? n - i : DARKBN_TILE);
-        darkbn_softmax_columns(x + first * n + i, out + first * n + i, e - first, n, count, 1.0f);
-    }
 }
 
 /* `count` cells from x (f, area) to out (count, f) with f = n * e values per cell; activated there. */
 static inline void darkbn_region_activate_cells(const float *restrict x, float *restrict out, ptrdiff_t area,
-                                                int count, ptrdiff_t n, ptrdiff_t e, int softmax)
+                                                int count, ptrdiff_t n, ptrdiff_t e, darkbn_groups groups,
+                                                int softmax)
 {
     const ptrdiff_t f = n * e;
     for (ptrdiff_t k = 0; k < f; ++k)
@@ -62,7 +86,10 @@ static inline void darkbn_region_activate_cells(const float *restrict x, float *
     for (ptrdiff_t place = 0; place < count * n; ++place) {
         float *entries = out + place * e;
         entries[4] = darkbn_logistic(entries[4]);
-        if (softmax) darkbn_softmax_row(entries + 5, entries + 5, e - 5, 1.0f);
+        if (groups.sizes)
+            darkbn_softmax_groups(entries + 5, entries + 5, groups.sizes, groups.count, 1.0f);
+        else if (softmax)
+            darkbn_softmax_row(entries + 5, entries + 5, e - 5, 1.0f);
     }
 }
 
@@ -112,10 +139,35 @@ static inline void darkbn_region_move_box(const darkbn_region *l, darkbn_spot p,
     }
 }
 
+/* Probability of a class at a place, from those given their parents in a hierarchy. */
+static inline float darkbn_region_probability(const darkbn_region *l, darkbn_spot p, ptrdiff_t kind)
+{
+    float product = p.output[(5 + kind) * p.stride];
+    for (kind = l->tree ? l->tree[3 * kind] : -1; kind >= 0; kind = l->tree[3 * kind])
+        product *= p.output[(5 + kind) * p.stride];
+    return product;
+}
+
+/* Delta of the groups of a class and of all classes above it. */
+static inline void darkbn_region_move_path(const darkbn_region *l, darkbn_spot p, ptrdiff_t kind, float scale)
+{
+    const float *output = p.output + 5 * p.stride;
+    float *delta = p.delta + 5 * p.area;
+    for (; kind >= 0; kind = l->tree[3 * kind]) {
+        const ptrdiff_t first = l->tree[3 * kind + 1], end = first + l->tree[3 * kind + 2];
+        for (ptrdiff_t c = first; c < end; ++c)
+            delta[c * p.area] = scale * ((float)(c == kind) - output[c * p.stride]);
+    }
+}
+
 static inline void darkbn_region_move_class(const darkbn_region *l, darkbn_spot p, ptrdiff_t kind, float scale)
 {
     const float *output = p.output + 5 * p.stride;
     float *delta = p.delta + 5 * p.area;
+    if (l->tree) {
+        darkbn_region_move_path(l, p, kind, scale);
+        return;
+    }
     if (l->rules.focal_loss) scale *= 0.5f * darkbn_focal_slope(output[kind * p.stride]);
     if (l->rules.keep_classes && delta[0] != 0) {
         delta[kind * p.area] = scale * (1 - output[kind * p.stride]);
@@ -134,6 +186,42 @@ static inline void darkbn_region_boxes(const darkbn_region *l, ptrdiff_t n, ptrd
     }
 }
 
+/* The class of the first truth that has no box; -1 for none. */
+static inline ptrdiff_t darkbn_region_class_only(const darkbn_region *l)
+{
+    for (ptrdiff_t t = 0; l->tree && t < l->t && l->truth[t * l->k] != 0; ++t) {
+        const float *row = l->truth + t * l->k;
+        const ptrdiff_t kind = darkbn_truth_class(row, l->e - 5);
+        if (kind >= 0 && row[0] > DARKBN_CLASS_ONLY && row[1] > DARKBN_CLASS_ONLY) return kind;
+    }
+    return -1;
+}
+
+/* The part of `punish` in an image that has a class without a box. */
+static inline void darkbn_region_punish_all(const darkbn_region *l, darkbn_spot p, ptrdiff_t cell_stride, int count)
+{
+    for (int i = 0; i < count && !l->rules.cells; ++i)
+        p.delta[4 * p.area + i] = l->rules.noobject_scale * (0 - p.output[4 * p.stride + i * cell_stride]);
+}
+
+/* A class without a box is learned where it is most probable. */
+static inline void darkbn_region_learn_class(const darkbn_region *l, ptrdiff_t kind, double *statistics)
+{
+    ptrdiff_t best_n = 0, best_cell = 0;
+    float most = 0;
+    for (ptrdiff_t n = 0; n < l->n; ++n)
+        for (ptrdiff_t cell = 0; cell < l->h * l->w; ++cell) {
+            const darkbn_spot p = darkbn_region_spot(l, n, cell);
+            const float found = p.output[4 * p.stride] * darkbn_region_probability(l, p, kind);
+            if (found > most) most = found, best_n = n, best_cell = cell;
+        }
+    const darkbn_spot p = darkbn_region_spot(l, best_n, best_cell);
+    p.delta[4 * p.area] = 0;
+    darkbn_region_move_class(l, p, kind, l->rules.class_scale);
+    statistics[3] = darkbn_region_probability(l, p, kind);
+    statistics[6] = 1;
+}
+
 /* Delta of `count` cells from `start` on: objectness to 0, except where a prediction matches a truth. */
 static inline void darkbn_region_punish(const darkbn_region *l, ptrdiff_t n, ptrdiff_t start, int count)
 {
@@ -143,6 +231,10 @@ static inline void darkbn_region_punish(const darkbn_region *l, ptrdiff_t n, ptr
     darkbn_spot p = darkbn_region_spot(l, n, start);
     for (ptrdiff_t entry = 0; entry < l->e; ++entry)
         memset(p.delta + entry * p.area, 0, (size_t)count * sizeof(float));
+    if (darkbn_region_class_only(l) >= 0) {
+        darkbn_region_punish_all(l, p, l->cell_stride, count);
+        return;
+    }
     darkbn_region_boxes(l, n, start, count, &cells);
     darkbn_best_truths(&cells, count, l->truth, l->t, l->k, l->e - 5);
     for (int i = 0; i < count; ++i) {
@@ -202,14 +294,20 @@ static inline void darkbn_region_claim(const darkbn_region *l, const float *row,
     statistics[0] += 1;
     statistics[1] += overlap;
     statistics[2] += overlap > 0.5f;
-    statistics[3] += p.output[(5 + kind) * p.stride];
+    statistics[3] += darkbn_region_probability(l, p, kind);
     statistics[4] += objectness;
+    statistics[6] += 1;
 }
 
 /* Each truth of the image claims its place. */
 static inline void darkbn_region_assign(const darkbn_region *l, double *statistics)
 {
-    for (int k = 0; k < 6; ++k) statistics[k] = 0;
+    for (int k = 0; k < DARKBN_REGION_STATISTICS; ++k) statistics[k] = 0;
+    const ptrdiff_t alone = darkbn_region_class_only(l);
+    if (alone >= 0) {
+        darkbn_region_learn_class(l, alone, statistics);
+        return;
+    }
     for (ptrdiff_t t = 0; t < l->t && l->truth[t * l->k] != 0; ++t)
         if (darkbn_truth_class(l->truth + t * l->k, l->e - 5) >= 0)
             darkbn_region_claim(l, l->truth + t * l->k, statistics);

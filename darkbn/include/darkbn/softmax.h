@@ -35,6 +35,14 @@ static inline void darkbn_softmax_row(const float *x, float *out, ptrdiff_t n, f
     for (ptrdiff_t i = 0; i < n; ++i) out[i] *= scale;
 }
 
+/* The softmax of each of some groups that follow each other. */
+static inline void darkbn_softmax_groups(
+    const float *x, float *out, const int *sizes, ptrdiff_t groups, float inverse_temperature)
+{
+    for (ptrdiff_t g = 0; g < groups; x += sizes[g], out += sizes[g], ++g)
+        darkbn_softmax_row(x, out, sizes[g], inverse_temperature);
+}
+
 static inline void darkbn_largest_of_columns(const float *x, ptrdiff_t n, ptrdiff_t stride, int count, float *largest)
 {
     for (int i = 0; i < count; ++i) largest[i] = x[i];
