@@ -197,13 +197,11 @@ def _lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
-def tree_of(context: Any, value: str, classes: int) -> ClassTree | None:
-    """The tree that a layer's `tree=` names; None for no name.
+def tree_of(context: Any, value: str, classes: int) -> ClassTree:
+    """The tree that a layer's `tree=` names.
 
     Raises CfgError when there is no such file or the tree has another number of classes.
     """
-    if not value:
-        return None
     tree = read_tree(_side_file(context, value, "tree"))
     if tree.n != classes:
         raise context.error(f"{value} has {tree.n} classes, the layer has {classes}", key="tree")

@@ -99,7 +99,7 @@ class RegionLayer(HeadLayer):
 
     def __init__(self, options: RegionOptions, context: Context) -> None:
         anchor_count(context, options.anchors, options.num, options.num)
-        self.softmax_tree = tree_of(context, options.tree, options.classes)
+        self.softmax_tree = tree_of(context, options.tree, options.classes) if options.tree else None
         rows = options.max if context.dialect == "alexeyab" else _ROWS
         super().__init__(options, context, n=options.num, total=options.num, max_boxes=rows, rows=rows)
 

@@ -20,7 +20,7 @@ from darkbn.errors import TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
 from darkbn.options import option
 from darkbn.state import NetworkState
-from darkbn.tree import SECRET_NUM, tree_of
+from darkbn.tree import SECRET_NUM, ClassTree, tree_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,7 @@ class SoftmaxOptions(LayerOptions):
 
 
 class SoftmaxLayer(Layer):
-    """Softmax with cross entropy. Arrays: loss, shaped like output, and what every layer has. `softmax_tree`: the
-    hierarchy of the classes, or None."""
+    """Softmax with cross entropy. Arrays: loss, shaped like output, and what every layer has."""
 
     type = "softmax"
     sections = ("softmax", "soft")
@@ -44,9 +43,9 @@ class SoftmaxLayer(Layer):
     options: SoftmaxOptions
     has_cost = True
 
-    def __init__(self, options: SoftmaxOptions, context: Context) -> None:
-        self.softmax_tree = tree_of(context, options.tree, context.inputs)
-        super().__init__(options, context)
+    @classmethod
+    def build(cls, options: SoftmaxOptions, context: Context) -> Layer:
+        return TreeSoftmaxLayer(options, context) if options.tree else cls(options, context)
 
     def shape(self) -> None:
         options = self.options
@@ -63,11 +62,38 @@ class SoftmaxLayer(Layer):
     def buffers(self) -> list[Buffer]:
         return [*self.output_buffers(), Buffer("loss", self.output_shape, Role.SCRATCH, training=True)]
 
+    def activate(self, net: NetworkState) -> None:
+        """output = softmax of the input."""
+        self.backend.softmax.forward(
+            _grouped(self, net.input), _grouped(self, self.output), self.temperature, net.threads
+        )
+
+    def forget_unlabelled(self, truth: Any, net: NetworkState) -> None:
+        """No delta and no loss where there is no truth; here there is one everywhere."""
+
     def forward(self, net: NetworkState) -> None:
         forward_softmax_layer(self, net)
 
     def backward(self, net: NetworkState) -> None:
         backward_softmax_layer(self, net)
+
+
+class TreeSoftmaxLayer(SoftmaxLayer):
+    """Softmax over each group of a hierarchy of classes. `softmax_tree`: the hierarchy."""
+
+    softmax_tree: ClassTree
+
+    def shape(self) -> None:
+        super().shape()
+        self.softmax_tree = tree_of(self.context, self.options.tree, self.inputs)
+
+    def activate(self, net: NetworkState) -> None:
+        x, out = (array.reshape(self.batch, self.inputs) for array in (net.input, self.output))
+        self.backend.softmax.forward_groups(x, out, self.softmax_tree.group_size, self.temperature, net.threads)
+
+    def forget_unlabelled(self, truth: Any, net: NetworkState) -> None:
+        for array in (self.delta, self.loss):
+            self.backend.cost.scale_where(truth, array, SECRET_NUM, 0.0, net.threads)
 
 
 def make_softmax_layer(
@@ -113,18 +139,12 @@ def sum_array(l: Layer, values: Any, net: NetworkState) -> float:
 
 def forward_softmax_layer(l: SoftmaxLayer, net: NetworkState) -> None:
     """output, and with a truth when training delta, loss and cost."""
-    if l.softmax_tree is None:
-        l.backend.softmax.forward(_grouped(l, net.input), _grouped(l, l.output), l.temperature, net.threads)
-    else:
-        x, out = (array.reshape(l.batch, l.inputs) for array in (net.input, l.output))
-        l.backend.softmax.forward_groups(x, out, l.softmax_tree.group_size, l.temperature, net.threads)
+    l.activate(net)
     l.cost = None
     if net.train and net.truth is not None and not l.noloss:
         truth = require_truth(l, net)
         l.backend.softmax.cross_entropy(l.output, truth, l.delta, l.loss, net.threads)
-        if l.softmax_tree is not None:
-            for array in (l.delta, l.loss):
-                l.backend.cost.scale_where(truth, array, SECRET_NUM, 0.0, net.threads)
+        l.forget_unlabelled(truth, net)
         l.cost = sum_array(l, l.loss, net)
 
 
