@@ -136,7 +136,8 @@ cdef void decode_image(const Head* head, float* rows, float threshold, int sure,
 def loss(
     const float[:, :, :, :, ::1] output, const float[:, :, ::1] truth, const float[:, ::1] anchors,
     const int[:, ::1] tree, float[:, :, :, :, ::1] delta, double[:, ::1] squares, double[:, ::1] statistics,
-    float thresh, float coord_scale, float object_scale, float noobject_scale, float class_scale, int bias_match, int rescore, int background,
+    float thresh, float coord_scale, float object_scale, float noobject_scale, float class_scale, int bias_match,
+    int rescore, int background,
     int keep_classes, int early, int threads
 ):
     cdef Head head
@@ -159,7 +160,8 @@ def loss(
 def loss_cells(
     const float[:, :, :, :, ::1] output, const float[:, :, ::1] truth, const float[:, ::1] anchors,
     const int[:, ::1] tree, float[:, :, :, :, ::1] delta, double[:, ::1] squares, double[:, ::1] statistics,
-    float thresh, float coord_scale, float object_scale, float noobject_scale, float class_scale, int bias_match, int rescore, int classfix,
+    float thresh, float coord_scale, float object_scale, float noobject_scale, float class_scale, int bias_match,
+    int rescore, int classfix,
     int focal_loss, int early, int threads
 ):
     cdef Head head
