@@ -1,0 +1,19 @@
+"""ONNX: networks written as models for onnxruntime, OpenCV, OpenVINO, TensorRT, and proof that they compute the same.
+
+Needs the extra `onnx`. Nothing here imports it before it is used.
+"""
+
+from __future__ import annotations
+
+from darkbn.interop.onnx.export import HEADS, ExportResult, export_onnx, onnx_model
+from darkbn.interop.onnx.verify import LayerError, Verification, verify_onnx
+
+__all__ = [
+    "HEADS",
+    "ExportResult",
+    "LayerError",
+    "Verification",
+    "export_onnx",
+    "onnx_model",
+    "verify_onnx",
+]
