@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from darkbn.explain import explain_batchnorm
+    from darkbn.interop.onnx import export_onnx, verify_onnx
     from darkbn.network import Network, load
     from darkbn.state import NetworkState, UpdateArgs
     from darkbn.version import __version__
@@ -43,6 +44,7 @@ _HOMES = {
         "WeightsError",
     ),
     "explain": ("explain_batchnorm",),
+    "interop.onnx": ("export_onnx", "verify_onnx"),
     "network": ("Network", "load"),
     "state": ("NetworkState", "UpdateArgs"),
     "version": ("__version__",),
@@ -68,11 +70,13 @@ __all__ = [
     "blas",
     "errors",
     "explain_batchnorm",
+    "export_onnx",
     "get_convention",
     "layers",
     "load",
     "read_cfg",
     "show_config",
+    "verify_onnx",
 ]
 
 

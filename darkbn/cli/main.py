@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from darkbn.cli import classify, detect, doctor, explain, info
+from darkbn.cli import classify, detect, doctor, explain, export, info, verify
 from darkbn.cli import map as map_command
 from darkbn.version import __version__
 
@@ -25,6 +25,8 @@ app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
 app.command("map", epilog=map_command.EXAMPLES)(map_command.map_)
 app.command("info", epilog=info.EXAMPLES)(info.info)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+app.command("export", epilog=export.EXAMPLES)(export.export)
+app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
 app.command("doctor")(doctor.doctor)
 
 

@@ -187,9 +187,7 @@ def onnx_model(
     return e.g.model(Path(net.cfg.file).stem or "darknet", _description(net), metadata)
 
 
-def _wanted(
-    net: Network, batch: int | str | None, dynamic_size: bool, fold: bool, opset: int, float16: bool
-) -> Wanted:
+def _wanted(net: Network, batch: int | str | None, dynamic_size: bool, fold: bool, opset: int, float16: bool) -> Wanted:
     per_step = net.batch // net.options.time_steps
     if batch is None:
         batch = per_step
@@ -300,5 +298,3 @@ def _anchors(head: Any) -> list[list[float]]:
     anchors = np.asarray(head.anchors)
     chosen = anchors[np.asarray(head.mask)] if hasattr(head.options, "mask") else anchors
     return [[float(w), float(h)] for w, h in chosen.tolist()]
-
-

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from darkbn.errors import UnsupportedError
-from darkbn.interop.onnx.graph import Array, Graph
+from darkbn.interop.onnx.graph import Array, Graph, Node
 from darkbn.layers.base import Layer
 from darkbn.network import Network
 
@@ -56,6 +54,7 @@ class Exporter:
         self.values: list[str] = []
         self.refused: list[str] = []
         self._ranks: dict[str, int] = {}
+        self._start = 0  # number of the first node of the layer that is being written
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -94,13 +93,11 @@ class Exporter:
         if self.g.made_since(value, start):
             self.g.rename(value, name, start)
         else:
-            self.g.nodes.append(_identity(value, name))
+            self.g.nodes.append(Node("Identity", [value], [name]))
         self._ranks[name] = rank
         self._start = len(self.g.nodes)
         self.values.append(name)
         return name
-
-    _start = 0
 
     def keep_rank(self, value: str, of: str) -> str:
         """Note that a value has the rank of another."""
@@ -138,10 +135,6 @@ class Exporter:
             return x
         return self.set_rank(self.g.op("Flatten", x, axis=1), 2)
 
-    def like(self, x: str, layer: Layer) -> str:
-        """A value of a layer that comes before."""
-        return self.image(layer, x) if layer.c else self.flat(x)
-
     def restore(self, x: str, like: str, layer: Layer) -> str:
         """A value with other axes brought back to the shape of `like`, the layer's input."""
         if self.wanted.dynamic_size:
@@ -159,26 +152,8 @@ class Exporter:
         return self.g.constant(np.asarray(values, dtype=np.float64), name)
 
 
-def _identity(source: str, name: str) -> Any:
-    from darkbn.interop.onnx.graph import Node
-
-    return Node("Identity", [source], [name])
-
-
 def host_array(layer: Layer, name: str) -> Array:
     """An array of a layer as NumPy float64, wherever it lives."""
     array = getattr(layer, name)
     array = array.get() if hasattr(array, "get") else array
     return np.asarray(array, dtype=np.float64)
-
-
-def normalization(layer: Any, biases: Array) -> tuple[Array, Array]:
-    """Factor and term per channel that batch normalization with the rolling statistics comes to, in float64."""
-    variance = host_array(layer, "rolling_variance")
-    factor = host_array(layer, "scales") * layer.convention.inverse_root(variance)
-    return factor, biases - host_array(layer, "rolling_mean") * factor
-
-
-def elements(shape: tuple[int, ...]) -> int:
-    """How many values a sample has."""
-    return math.prod(shape[1:])

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from darkbn.gaussian import OBJECTNESS
+from darkbn.gaussian import OBJECTNESS, TO_CENTER
 from darkbn.interop.onnx.exporter import INPUT, Exporter
 from darkbn.interop.onnx.sections import section
-from darkbn.layers.gaussian_yolo import TO_CENTER
 
 #: More boxes than any class can keep.
 _ALL = np.iinfo(np.int32).max
@@ -264,5 +263,3 @@ def suppress(e: Exporter, boxes: str, scores: str, threshold: float, overlap: fl
     score = g.reshape(g.op("GatherND", by_class, chosen), (-1, 1))
     box = g.op("GatherND", boxes, g.op("Gather", chosen, g.constant([0, 2]), axis=1))
     return g.op("Concat", numbers, score, box, axis=1)
-
-

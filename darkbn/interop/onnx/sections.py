@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.inference.fold import folded_parameters, normalization
 from darkbn.interop.onnx.activations import activate
-from darkbn.interop.onnx.exporter import Exporter, host_array, normalization
+from darkbn.interop.onnx.exporter import Exporter, host_array
 from darkbn.interop.onnx.graph import Array
 from darkbn.layers import weighted
 from darkbn.layers.antialiasing import AntialiasedLayer
@@ -61,33 +62,19 @@ def batch_normalize(e: Exporter, l: Any, x: str, axes: int) -> str:
     return g.op("Add", scaled, e.parameter(l, named["biases"].reshape(shape), "biases"))
 
 
-def weighted_sum(
-    e: Exporter,
-    l: Any,
-    weights: Array,
-    filters: int,
-    write: Callable[[str, str], str],
-    axes: int,
-) -> str:
+def weighted_sum(e: Exporter, l: Any, write: Callable[[str, str], str], axes: int) -> str:
     """A product with weights, then batch normalization or biases, then the activation.
 
     Args:
         e, l: the exporter and the layer.
-        weights: float64.
-        filters: the axis of `weights` that runs over the outputs.
         write: adds the product's nodes, given the names of weights and biases (the latter "" for none).
         axes: how many axes follow the channels of the result.
     """
-    biases = host_array(l, "biases")
     if l.batch_normalize and not e.wanted.fold:
-        x = write(e.parameter(l, weights, "weights"), "")
+        x = write(e.parameter(l, host_array(l, "weights"), "weights"), "")
         x = batch_normalize(e, l, x, axes)
     else:
-        if l.batch_normalize:
-            factor, biases = normalization(l, biases)
-            shape = [1] * weights.ndim
-            shape[filters] = -1
-            weights = weights * factor.reshape(shape)
+        weights, biases = folded_parameters(l)
         x = write(e.parameter(l, weights, "weights"), e.parameter(l, biases, "biases"))
     return activate(e.g, l.activation, x)
 
@@ -129,7 +116,7 @@ def convolution(e: Exporter, l: Any, x: str) -> str:
         y = write(weights, biases)
         return y if min(ends) >= 0 else e.g.slice(y, (2, 3), (0, 0), (l.out_h, l.out_w))
 
-    return weighted_sum(e, l, host_array(l, "weights"), 0, cut, 2)
+    return weighted_sum(e, l, cut, 2)
 
 
 def blurred(e: Exporter, l: Any, x: str) -> str:
@@ -161,7 +148,7 @@ def deconvolutional(e: Exporter, l: Any, x: str) -> str:
             pads=[l.pad] * 4,
         )
 
-    return weighted_sum(e, l, host_array(l, "weights"), 1, write, 2)
+    return weighted_sum(e, l, write, 2)
 
 
 @section("connected")
@@ -176,7 +163,7 @@ def matrix_product(e: Exporter, l: Any, x: str) -> str:
     def write(weights: str, biases: str) -> str:
         return e.g.op("Gemm", x, weights, *([biases] if biases else []), transB=1)
 
-    return e.set_rank(weighted_sum(e, l, host_array(l, "weights"), 0, write, 0), 2)
+    return e.set_rank(weighted_sum(e, l, write, 0), 2)
 
 
 @section("local")
@@ -184,9 +171,7 @@ def local(e: Exporter, l: Any, x: str) -> str:
     """A convolution with the unit matrix lays out the pixels under each window; then a product per place."""
     e.require_fixed_size(l, f"has weights for {l.out_w} x {l.out_h} places")
     x, taps, places = e.image(l, x), l.size**2, l.out_h * l.out_w
-    ends = [
-        max((out - 1) * l.stride + l.size - l.pad - length, 0) for out, length in ((l.out_h, l.h), (l.out_w, l.w))
-    ]
+    ends = [max((out - 1) * l.stride + l.size - l.pad - length, 0) for out, length in ((l.out_h, l.h), (l.out_w, l.w))]
     unit = np.tile(np.eye(taps).reshape(taps, 1, l.size, l.size), (l.c, 1, 1, 1))
     windows = e.g.op(
         "Conv",
@@ -214,7 +199,7 @@ def batchnorm(e: Exporter, l: Any, x: str) -> str:
     if not e.wanted.fold:
         return e.keep_rank(batch_normalize(e, l, y, 2 if l.c else 0), y)
     shape = (-1, 1, 1) if l.c else (-1,)
-    factor, term = (array.reshape(shape) for array in normalization(l, host_array(l, "biases")))
+    factor, term = (array.reshape(shape) for array in normalization(l))
     scaled = e.g.op("Mul", y, e.parameter(l, factor, "factor"))
     return e.keep_rank(e.g.op("Add", scaled, e.parameter(l, term, "term")), y)
 
@@ -351,14 +336,15 @@ def local_avgpool(e: Exporter, l: Any, x: str) -> str:
     window: dict[str, Any] = {"kernel_shape": [o.size, o.size], "strides": [o.stride_y, o.stride_x]}
     if after < o.size:
         return e.g.op("AveragePool", x, pads=[before, before, after, after], **window)
+    # Windows that see nothing but padding: sums by a convolution, over the pixels that count.
     e.require_fixed_size(l, "its padding is as large as its windows")
-    padded = e.g.pad(x, (0, 0, before, before), (0, 0, after, after))
-    counts = [
-        [sum(0 <= i * stride - before + k < length for k in range(o.size)) for i in range(out)]
+    ones = e.g.constant(np.ones((l.c, 1, o.size, o.size)), "ones")
+    sums = e.g.op("Conv", x, ones, pads=[before, before, after, after], group=l.c, **window)
+    rows, columns = (
+        np.array([sum(0 <= i * stride - before + k < length for k in range(o.size)) for i in range(out)])
         for out, stride, length in ((l.out_h, o.stride_y, l.h), (l.out_w, o.stride_x, l.w))
-    ]
-    share = o.size**2 / np.maximum(np.outer(*counts), 1)
-    return e.g.op("Mul", e.g.op("AveragePool", padded, **window), e.g.constant(share, "share"))
+    )
+    return e.g.op("Mul", sums, e.g.constant(1 / np.maximum(np.outer(rows, columns), 1), "share"))
 
 
 # -- several inputs --------------------------------------------------------------------------------------------------
