@@ -33,7 +33,21 @@ LEVEL = {name: len(ORDER) - depth for depth, names in enumerate(ORDER) for name 
 LATE = {"darkbn.network": {"darkbn.detect", "darkbn.inference.plan"}}
 
 #: Modules that would make `import darkbn` slow, or must not be needed for it.
-HEAVY = ("numpy", "PIL", "typer", "click", "rich", "cupy", "scipy", "matplotlib", "torch", "onnx", "onnxruntime", "hypothesis", "pytest")
+HEAVY = (
+    "numpy",
+    "PIL",
+    "typer",
+    "click",
+    "rich",
+    "cupy",
+    "scipy",
+    "matplotlib",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "hypothesis",
+    "pytest",
+)
 
 
 def modules() -> list[Path]:
