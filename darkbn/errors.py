@@ -54,7 +54,26 @@ class DtypeError(DarkbnError, TypeError):
 
 
 class NonFiniteError(DarkbnError, ArithmeticError):
-    """NaN or infinity where only numbers make sense."""
+    """NaN or infinity where only numbers make sense.
+
+    Attributes:
+        iteration: of training, from 1; None outside of it.
+        layer: index of the layer; None when it is the input or the truth.
+        type: of the layer.
+        array: name of the array: "input", "truth", "output", "cost", "delta", "weight_updates", "weights", ...
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        iteration: int | None = None,
+        layer: int | None = None,
+        type: str | None = None,
+        array: str | None = None,
+    ) -> None:
+        self.iteration, self.layer, self.type, self.array = iteration, layer, type, array
+        super().__init__(problem)
 
 
 class TrainingError(DarkbnError):

@@ -29,12 +29,13 @@ def label_path(image: str | os.PathLike[str], labels: str | os.PathLike[str] | N
         image: path of the picture.
         labels: a folder: look for `<name of the picture>.txt` there only.
     """
-    candidates = [Path(labels) / f"{Path(image).stem}.txt"] if labels is not None else _candidates(Path(image))
-    return next((path for path in candidates if path.is_file()), None)
+    paths = candidates(image) if labels is None else [Path(labels) / f"{Path(image).stem}.txt"]
+    return next((path for path in paths if path.is_file()), None)
 
 
-def _candidates(image: Path) -> Iterator[Path]:
-    text = image.with_suffix(".txt")
+def candidates(image: str | os.PathLike[str]) -> Iterator[Path]:
+    """Where the label file of a picture may lie, in the order in which it is looked for."""
+    text = Path(image).with_suffix(".txt")
     parts = text.parts
     for folder, replacement in FOLDERS:
         if folder in parts[:-1]:

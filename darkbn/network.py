@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from darkbn.cfg import Cfg, read_cfg
 from darkbn.conventions import BatchNormConvention, get_convention
 from darkbn.cpu import thread_count
 from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
+from darkbn.guard import check_cost, check_updates
 from darkbn.layers.base import Layer
 from darkbn.net_options import NetOptions
 from darkbn.options import DIALECTS
@@ -57,6 +59,7 @@ class Network:
         seen: images seen in training; carried through the weights file.
         steps: updates made since the optimizer's state was zero; Adam counts them.
         averaged: whether the moving averages of the parameters (ema_alpha) have started.
+        check_finite: whether training raises NonFiniteError at the first NaN or infinity (`darkbn.guard`); True.
         cost: loss of the last training pass, mean over the layers with a loss; None before one.
         input_delta: gradient (descent direction) with respect to the input after `backward`, shaped like the input.
         version: counts the changes of parameters and sizes that the network itself makes (training, `load_weights`,
@@ -99,6 +102,7 @@ class Network:
         self.inputs = self.layers[0].inputs
         self.seen = self.steps = 0
         self.averaged = False
+        self.check_finite = True
         self.cost: float | None = None
         self.input_delta: Any = None
         self.training = False
@@ -162,7 +166,7 @@ class Network:
                 self._allocate(True)
         state = self._state
         state.input = self._input(x)
-        state.truth = None if truth is None else self._truth(truth)
+        state.truth = self._last_truth = None if truth is None else self._truth(truth)
         state.train, state.threads, state.seen = train, self.threads, self.seen
         frozen = self.frozen if train else [False] * len(self.layers)
         for state.index, layer in enumerate(self.layers):
@@ -203,7 +207,12 @@ class Network:
             layer.backward(state)
 
     def update(self) -> None:
-        """Apply the accumulated updates to all layers but frozen ones, with this iteration's learning rate."""
+        """Apply the accumulated updates to all layers but frozen ones, with this iteration's learning rate.
+
+        Raises NonFiniteError, with nothing applied, when one of them is NaN or infinite (see `check_finite`).
+        """
+        if self.check_finite:
+            check_updates(self)
         args = update_args(self)
         self.changed()
         for layer, frozen in zip(self.layers, self.frozen, strict=True):
@@ -227,9 +236,14 @@ class Network:
 
         Returns:
             The loss, summed over the batch as Darknet sums it.
+
+        Raises:
+            NonFiniteError: the loss or an update is NaN or infinite; it names iteration, layer and array.
         """
         self.seen += self.batch
         self.forward(x, truth, train=True)
+        if self.check_finite:
+            check_cost(self)
         self.backward(input_delta=False)
         if (self.seen // self.batch) % self.subdivisions == 0:
             self.update()
@@ -357,6 +371,24 @@ class Network:
         if self.dialect == "alexeyab":  # it stores whole iterations
             seen = self.iteration * self.batch * self.subdivisions
         save_weights(self.layers, path, self.dialect, seen, upto, average)
+
+    def save_training_state(self, path: str | os.PathLike[str]) -> None:
+        """Write all that training needs to go on, optimizer state included; see `darkbn.checkpoint`."""
+        from darkbn.checkpoint import save_training_state
+
+        save_training_state(self, path)
+
+    def load_training_state(self, path: str | os.PathLike[str]) -> None:
+        """Go on with training from such a file, as if it had never stopped; see `darkbn.checkpoint`."""
+        from darkbn.checkpoint import load_training_state
+
+        load_training_state(self, path)
+
+    def check_training(self, truth: Any = None, images: Iterable[str | os.PathLike[str]] | None = None) -> list[str]:
+        """What is odd about training this network, in sentences; see `darkbn.preflight.check_training`."""
+        from darkbn.preflight import check_training
+
+        return check_training(self, truth, images)
 
     def resize(self, width: int, height: int) -> None:
         """Change the size of the input. Parameters stay; raises CfgError and changes nothing when it cannot be."""

@@ -9,6 +9,7 @@ cdef extern from "darkbn/optimizer.h" nogil:
         float* weights, float* updates, float* m, float* v, Py_ssize_t n, float one_minus_beta1, float one_minus_beta2,
         float m_scale, float v_scale, float epsilon, float decay)
     void darkbn_average(const float* values, float* averages, Py_ssize_t n, float one_minus_alpha)
+    Py_ssize_t darkbn_nonfinite(const float* values, Py_ssize_t n)
 
 
 def sgd(float[::1] weights, float[::1] updates, float rate, float momentum, float decay, int threads):
@@ -52,3 +53,13 @@ def average(const float[::1] values, float[::1] averages, double alpha, int thre
     for block in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
         start = block * DARKBN_STEP_BLOCK
         darkbn_average(&values[start], &averages[start], min(DARKBN_STEP_BLOCK, n - start), 1 - alpha)
+
+
+def nonfinite(const float[::1] values, long long[::1] count, int threads):
+    cdef Py_ssize_t n = values.shape[0], block, start, found = 0
+    cdef Py_ssize_t blocks = (n + DARKBN_STEP_BLOCK - 1) // DARKBN_STEP_BLOCK
+    threads = max(1, min(threads, blocks))
+    for block in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
+        start = block * DARKBN_STEP_BLOCK
+        found += darkbn_nonfinite(&values[start], min(DARKBN_STEP_BLOCK, n - start))
+    count[0] = found

@@ -258,6 +258,11 @@ class Layer:
         own = self.buffers()
         return own + optimizer_buffers(own, self.context)
 
+    @property
+    def updates(self) -> list[str]:
+        """Names of its accumulated gradients."""
+        return [b.name for b in self.buffers() if b.role is Role.UPDATE]
+
     def output_buffers(self) -> list[Buffer]:
         """The declarations of output and delta."""
         return [

@@ -56,3 +56,8 @@ def adam(
 def average(values: Annotated[Array, "in n"], averages: Annotated[Array, "io n"], alpha: float, threads: int) -> None:
     """averages = alpha*averages + (1 - alpha)*values."""
     averages += (1 - alpha) * (values - averages)
+
+
+def nonfinite(values: Annotated[Array, "in n"], count: Annotated[Array, "out:int64 1"], threads: int) -> None:
+    """count = how many values are NaN or infinite."""
+    count[0] = values.size - np.count_nonzero(np.isfinite(values))

@@ -4,6 +4,8 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 /* Parameters that one thread takes at a time: both arrays of a block stay in the first-level cache. */
 #define DARKBN_STEP_BLOCK 2048
@@ -37,6 +39,18 @@ static inline void darkbn_average(const float *restrict values, float *restrict 
 {
     for (ptrdiff_t i = 0; i < n; ++i)
         averages[i] += one_minus_alpha * (values[i] - averages[i]);
+}
+
+/* By the bits, since compilers may assume that there are no NaN: all of the exponent is set. */
+static inline ptrdiff_t darkbn_nonfinite(const float *restrict values, ptrdiff_t n)
+{
+    int32_t count = 0;
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        uint32_t bits;
+        memcpy(&bits, values + i, sizeof bits);
+        count += (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return count;
 }
 
 #endif
