@@ -37,7 +37,7 @@ def save_training_state(net: Network, path: str | os.PathLike[str]) -> None:
         TrainingError: the network is not training.
     """
     _require_training(net)
-    arrays = {name: np.asarray(array) for name, array in _arrays(net)}
+    arrays: dict[str, Any] = {name: np.asarray(array) for name, array in _arrays(net)}
     state = {
         "format": FORMAT,
         "dialect": net.dialect,

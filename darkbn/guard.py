@@ -1,7 +1,7 @@
 """The NaN guard: training stops at the first NaN or infinity and says where it comes from.
 
-While all is well it looks at the cost after each pass and goes through the updates before each step; only when one of them is
-not finite it looks for the first array that is.
+While all is well it looks at the cost after each pass and goes through the updates before each step; only when a value
+is not finite it looks for the first array that has one.
 """
 
 from __future__ import annotations
