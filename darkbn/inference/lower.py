@@ -108,11 +108,12 @@ def _convolutional(
 def _antialiased(state: _Lowering, l: AntialiasedLayer, reads: tuple[int, ...], index: int) -> None:
     """The layer with stride 1, then the blur, which is a depthwise convolution."""
     host, blur = l.host, l.input_layer
+    lowering = {ConvolutionalLayer: _convolutional, MaxpoolLayer: _maxpool}.get(type(host))
+    if lowering is None:
+        _generic(state, l, reads, index)
+        return
     middle = state.new_tensor(host)
-    if isinstance(host, ConvolutionalLayer):
-        _convolutional(state, host, reads, index, middle)
-    else:
-        _maxpool(state, host, reads, index, middle)
+    lowering(state, host, reads, index, middle)
     _blur(state, blur, (middle,), index)
 
 

@@ -85,7 +85,7 @@ class AntialiasedLayer(Layer):
 
     def __init__(self, options: Any, context: Context) -> None:
         strides = {"stride": 1, "stride_x": 1, "stride_y": 1}
-        self.host = self.host_class(replace(options, antialiasing=0, **strides), context)
+        self.host = self.host_class.build(replace(options, antialiasing=0, **strides), context)
         blur = BlurOptions(
             antialiasing=options.antialiasing,
             stride_x=options.stride_x if options.stride_x > 0 else options.stride,

@@ -50,7 +50,7 @@ class ConvLstmOptions(LayerOptions):
     groups: int = option(1, minimum=1)
     activation: str = activation_option("linear")
     batch_normalize: bool = option(False)
-    xnor: int = option(0, unsupported="bit convolutions are not supported in recurrent layers")
+    xnor: bool = option(False)
     peephole: bool = option(False)
     bottleneck: bool = option(False)
     state_constrain: int = option(_BY_STEPS, minimum=0)
@@ -81,7 +81,7 @@ class ConvLstmLayer(RecurrentLayer):
         self.kind = CODES[o.lstm_activation]
         self.of_state = ("wf",) if o.bottleneck else _OF_STATE
         of_cell = _OF_CELL if o.peephole else ()
-        geometry = ("size", "stride", "dilation", "pad", "padding", "groups", "activation")
+        geometry = ("size", "stride", "dilation", "pad", "padding", "groups", "activation", "xnor")
         common = {name: getattr(o, name) for name in geometry}
         channels = {**dict.fromkeys(of_cell, o.output), "wf": o.output * (2 if o.bottleneck else 1)}
         channels |= {**dict.fromkeys(self.of_state[1:], o.output), **dict.fromkeys(_OF_INPUT, self.c)}

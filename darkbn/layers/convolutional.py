@@ -30,7 +30,6 @@ from darkbn.layers.base import NOT_TRAINED, Buffer, Context, Layer, LayerOptions
 from darkbn.options import option
 from darkbn.state import NetworkState, UpdateArgs
 
-_BITS = "bit convolutions are not supported: Darknet's own builds disagree on their result"
 _NO_SHARE = -1_000_000_000
 #: Roles of the arrays that a layer with share_index takes from another.
 _SHARED = (Role.PARAMETER, Role.UPDATE, Role.STATISTIC)
@@ -53,9 +52,9 @@ class ConvolutionalOptions(LayerOptions):
     batch_normalize: int = option(0)
     flipped: bool = option(False)
     share_index: int = option(_NO_SHARE, only="alexeyab")
-    binary: int = option(0, unsupported=_BITS)
-    xnor: int = option(0, unsupported=_BITS)
-    bin_output: int = option(0, only="alexeyab", unsupported=_BITS)
+    binary: bool = option(False)
+    xnor: bool = option(False)
+    bin_output: bool = option(False, only="alexeyab")
     antialiasing: int = option(0, only="alexeyab")
     cbn: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
     assisted_excitation: float = option(0.0, only="alexeyab", inference_only=NOT_TRAINED)
@@ -103,7 +102,13 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
 
     @classmethod
     def build(cls, options: ConvolutionalOptions, context: Context) -> Layer:
-        return AntialiasedConvolutionalLayer(options, context) if options.antialiasing else cls(options, context)
+        if options.antialiasing:
+            return AntialiasedConvolutionalLayer(options, context)
+        if options.binary or options.xnor:
+            from darkbn.layers.binary import BinaryConvolutionalLayer
+
+            return BinaryConvolutionalLayer(options, context)
+        return cls(options, context)
 
     def _find_share(self, index: int, context: Context) -> ConvolutionalLayer | None:
         if index == _NO_SHARE:
@@ -169,6 +174,15 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
         if self.options.batch_normalize == 2:
             reasons.append("batch_normalize=2: cross-iteration batch normalization is not supported")
         return reasons
+
+    def operands(self, net: NetworkState) -> tuple[Any, Any]:
+        """The input and the weights of the sum."""
+        return net.input.reshape(self.batch, self.c, self.h, self.w), self.weights
+
+    def backward_input(self, weights: Any, delta: Any, net: NetworkState) -> None:
+        """Adds the gradient of the input to `delta` (batch, c, h, w); `weights` are those of the sum."""
+        workspace = _workspace(self, net, "backward_input")
+        self.backend.convolution.backward_input(weights, self.delta, delta, workspace, *_geometry(self), net.threads)
 
     def forward(self, net: NetworkState) -> None:
         forward_convolutional_layer(self, net)
@@ -262,11 +276,11 @@ def _workspace(l: ConvolutionalLayer, net: NetworkState, kernel: str) -> Any:
 
 def forward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> None:
     """output = activation(batch normalization of the convolution + biases)."""
-    x = net.input.reshape(l.batch, l.c, l.h, l.w)
+    x, weights = l.operands(net)
     normalized_later = l.batch_normalize and net.batch_statistics
     l.backend.convolution.forward(
         x,
-        l.weights,
+        weights,
         None if l.batch_normalize else l.biases,
         l.x if normalized_later else l.output,
         _workspace(l, net, "forward"),
@@ -285,19 +299,12 @@ def backward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> No
         batchnorm.backward_batchnorm_layer(l, net)
     else:
         l.backend.bias.backward_bias(l.bias_updates, l.delta.reshape(l.batch, l.n, -1), net.threads)
-    x = net.input.reshape(l.batch, l.c, l.h, l.w)
+    x, weights = l.operands(net)
     l.backend.convolution.backward_weights(
         x, l.delta, l.weight_updates, _workspace(l, net, "backward_weights"), *_geometry(l), net.threads
     )
     if net.delta is not None:
-        l.backend.convolution.backward_input(
-            l.weights,
-            l.delta,
-            net.delta.reshape(l.batch, l.c, l.h, l.w),
-            _workspace(l, net, "backward_input"),
-            *_geometry(l),
-            net.threads,
-        )
+        l.backward_input(weights, net.delta.reshape(l.batch, l.c, l.h, l.w), net)
 
 
 def update_convolutional_layer(l: ConvolutionalLayer, args: UpdateArgs) -> None:

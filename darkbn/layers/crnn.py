@@ -43,7 +43,7 @@ class CrnnOptions(LayerOptions):
     activation: str = activation_option("logistic")
     batch_normalize: bool = option(False)
     shortcut: bool = option(False)
-    xnor: int = option(0, only="alexeyab", unsupported="bit convolutions are not supported in recurrent layers")
+    xnor: bool = option(False, only="alexeyab")
 
 
 class CrnnLayer(ElmanLayer):
@@ -63,7 +63,7 @@ class CrnnLayer(ElmanLayer):
         common: dict[str, Any] = {"size": 3, "padding": 1, "activation": o.activation}
         if self.context.dialect == "alexeyab":
             outputs, hidden = o.output, o.hidden
-            geometry = ("size", "stride", "dilation", "pad", "padding", "groups", "activation")
+            geometry = ("size", "stride", "dilation", "pad", "padding", "groups", "activation", "xnor")
             common = {name: getattr(o, name) for name in geometry}
         self.hidden = self.h * self.w * hidden
         return {

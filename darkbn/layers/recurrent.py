@@ -117,7 +117,8 @@ class RecurrentLayer(Layer):
         """A convolution of maps of the input's size; raises CfgError when its output is of another size."""
         options = {"batch_normalize": int(self.options.batch_normalize), "filters": filters, **options}
         context = replace(self.context, h=self.h, w=self.w, c=c, inputs=self.h * self.w * c)
-        part = ConvolutionalLayer(ConvolutionalOptions(**options, **self._inherited()), context)
+        part = ConvolutionalLayer.build(ConvolutionalOptions(**options, **self._inherited()), context)
+        assert isinstance(part, ConvolutionalLayer)
         self.require_same_size(part)
         return part
 
