@@ -13,8 +13,12 @@ import numpy as np
 from darkbn import signature
 from darkbn.errors import DeviceError
 
-#: Names that `get_backend` and `device=` take.
+#: The backends that every installation has.
 BACKENDS = ("cpu", "reference")
+
+#: Names that `get_backend` and `device=` take: "gpu" needs CuPy and a device, "emulated" (the same kernels on the
+#: host) a C++ compiler; both are in the package darkbn_gpu.
+DEVICES = (*BACKENDS, "gpu", "emulated")
 
 
 @functools.cache
@@ -34,8 +38,8 @@ class Backend:
     """Kernels of one device. `backend.pooling.maxpool(...)` checks its arguments; `backend.raw.pooling` does not.
 
     Attributes:
-        name: "cpu" or "reference".
-        xp: the array module of its arrays (NumPy here).
+        name: one of DEVICES.
+        xp: the array module of its arrays: CuPy for "gpu", NumPy for all others.
         dtype: element type of its floating-point arrays, "float32" or "float64".
     """
 
@@ -86,6 +90,8 @@ class _RawFamilies:
             raise AttributeError(f"no kernel family {family!r}")
         if self._backend.name == "reference":
             module: Any = reference_family(family)
+        elif self._backend.name in ("gpu", "emulated"):
+            module = importlib.import_module(f"darkbn_gpu.{family}")
         else:
             from darkbn import cpu
 
@@ -103,4 +109,26 @@ def get_backend(name: str | Backend) -> Backend:
         return Backend("cpu", np, "float32")
     if name == "reference":
         return Backend("reference", np, "float64")
-    raise DeviceError(f"unknown device {name!r}: expected one of {', '.join(BACKENDS)}")
+    if name == "emulated":
+        return _emulated_backend()
+    if name == "gpu":
+        return _gpu_backend()
+    raise DeviceError(f"unknown device {name!r}: expected one of {', '.join(DEVICES)}")
+
+
+def _emulated_backend() -> Backend:
+    from darkbn_gpu import emulation
+
+    found, reason = emulation.available()
+    if not found:
+        raise DeviceError(f"device 'emulated': {reason}")
+    return Backend("emulated", np, "float32")
+
+
+def _gpu_backend() -> Backend:
+    import darkbn_gpu
+
+    found, reason = darkbn_gpu.available()
+    if not found:
+        raise DeviceError(f"device 'gpu': {reason}")
+    return Backend("gpu", importlib.import_module("cupy"), "float32")

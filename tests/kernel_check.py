@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from backends import in_turn, on_device
 from cases import KernelCase
 
 from darkbn.backend import Backend, reference_family
@@ -26,6 +27,9 @@ THREADS = (1, 2, 3)
 # Elements. Odd, so that arrays are not aligned to vectors; long, so that a kernel that goes a block too far lands here.
 # DARKBN_GUARD=0 leaves the watch to an address sanitizer, which also sees what is read there.
 GUARD = int(os.environ.get("DARKBN_GUARD", "131"))
+
+# The GPU's kernels do something else with aligned arrays: their rows are run with these guards, too.
+ALIGNED_GUARD = GUARD and 132
 
 # Bit patterns of prefilled outputs and guards, by item size. Floats are NaNs with payloads that nothing computes.
 POISONS: tuple[dict[int, int], ...] = (
@@ -55,10 +59,13 @@ def poison(dtype: np.dtype, which: int) -> np.generic:
 class Guarded:
     """An array between two guard bands, and what it held at first."""
 
-    def __init__(self, values: np.ndarray | None, shape: tuple[int, ...], dtype: str, which: int) -> None:
+    def __init__(
+        self, values: np.ndarray | None, shape: tuple[int, ...], dtype: str, which: int, guard: int = GUARD
+    ) -> None:
         size = int(np.prod(shape))
-        self.buffer = np.full(size + 2 * GUARD, poison(np.dtype(dtype), which), dtype)
-        self.array = self.buffer[GUARD : GUARD + size].reshape(shape)
+        self.guard = guard
+        self.buffer = np.full(size + 2 * guard, poison(np.dtype(dtype), which), dtype)
+        self.array = self.buffer[guard : guard + size].reshape(shape)
         if values is not None:
             self.array[...] = values
         self.start = self.buffer.copy()
@@ -66,7 +73,7 @@ class Guarded:
     def overrun(self) -> str:
         """Which guard was written to; empty when none."""
         changed = bits(self.buffer) != bits(self.start)
-        sides = {"before": changed[:GUARD], "beyond": changed[len(changed) - GUARD :]}
+        sides = {"before": changed[: self.guard], "beyond": changed[len(changed) - self.guard :]}
         return " and ".join(side for side, found in sides.items() if found.any())
 
     def changed(self) -> bool:
@@ -138,7 +145,9 @@ def packed_array(case: KernelCase, family: Any, dtype: str) -> np.ndarray:
     return packed
 
 
-def prepare(case: KernelCase, reference: Kernel, family: Any, dtype: str, threads: int, which: int = 0) -> Call:
+def prepare(
+    case: KernelCase, reference: Kernel, family: Any, dtype: str, threads: int, which: int = 0, guard: int = GUARD
+) -> Call:
     """Arguments for the kernel of one backend.
 
     Args:
@@ -148,6 +157,7 @@ def prepare(case: KernelCase, reference: Kernel, family: Any, dtype: str, thread
         dtype: the backend's float type.
         threads: number of threads.
         which: which poison is used.
+        guard: elements of a guard band.
     """
     specs = array_specs(reference)
     guarded: dict[str, Guarded] = {}
@@ -163,7 +173,7 @@ def prepare(case: KernelCase, reference: Kernel, family: Any, dtype: str, thread
         shape = shape_of(spec, sizes)
         unset = spec.direction == "out" or name == "workspace"
         values = None if unset else fill_values(case, spec, shape) if packed is None else packed
-        guarded[name] = Guarded(values, shape, spec.dtype or dtype, which)
+        guarded[name] = Guarded(values, shape, spec.dtype or dtype, which, guard)
     arrays = {name: guarded[name].array if name in guarded else None for name in specs}
     arguments = {**case.scalars, **arrays, "threads": threads}
     names = list(inspect.signature(reference).parameters)
@@ -218,12 +228,13 @@ def check_kernel(
     dtype: str,
     expected: dict[str, np.ndarray],
     family: Any = None,
+    guard: int = GUARD,
 ) -> None:
     """Raise AssertionError, saying what is wrong, unless the kernel keeps its contract on this case."""
     family = family or SimpleNamespace()
     runs = []
     for turn, threads in enumerate(THREADS):
-        call = prepare(case, reference, family, dtype, threads, which=turn % 2)
+        call = prepare(case, reference, family, dtype, threads, which=turn % 2, guard=guard)
         runs.append(run(call, kernel))
     for name, spec in array_specs(reference).items():
         if spec.direction == "out" and name in runs[0]:
@@ -260,6 +271,9 @@ def check_backend(case: KernelCase, backend: Backend) -> None:
     family = getattr(backend, case.family)
     kernel = getattr(family, case.function)
     expected = expected_results(case, reference, reference_module)
+    if backend.name in ("gpu", "emulated"):
+        kernel = on_device(kernel) if backend.name == "gpu" else in_turn(kernel)
+        check_kernel(case, reference, kernel, backend.dtype, expected, family, ALIGNED_GUARD)
     check_kernel(case, reference, kernel, backend.dtype, expected, family)
 
 

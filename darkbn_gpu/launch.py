@@ -1,0 +1,98 @@
+"""How launchers start kernels: on the device where their arrays are CuPy's, in emulation where they are NumPy's.
+
+Of Python numbers, int becomes `long long` and float becomes `float`; None becomes a null pointer.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from darkbn.errors import DeviceError
+from darkbn_gpu import emulation, modules
+
+#: Threads of every block.
+THREADS = 256
+
+#: Blocks of a grid whose threads take several elements each. Fixed, since sums may depend on it.
+MOST_BLOCKS = 4096
+
+
+def launch(file: str, kernel: str, blocks: int, *args: Any) -> None:
+    """Run a kernel of kernels/<file>.cu with that many blocks; nothing happens with none.
+
+    Raises DeviceError when the device fails, naming kernel, grid and the arrays' shapes.
+    """
+    if blocks < 1:
+        return
+    values = tuple(_value(arg) for arg in args)
+    if all(isinstance(arg, np.ndarray) for arg in args if hasattr(arg, "shape") and arg.shape != ()):
+        emulation.function(file, kernel)((blocks,), (THREADS,), values)
+        return
+    try:
+        modules.device_function(file, kernel)((blocks,), (THREADS,), values)
+    except Exception as error:
+        raise DeviceError(f"{_describe(file, kernel, blocks, args)}: {error}") from error
+
+
+def _value(arg: Any) -> Any:
+    if arg is None:
+        return np.uintp(0)
+    if isinstance(arg, np.generic) or hasattr(arg, "shape"):
+        return arg
+    if isinstance(arg, float):
+        return np.float32(arg)
+    return np.int64(arg)
+
+
+def _describe(file: str, kernel: str, blocks: int, args: tuple[Any, ...]) -> str:
+    shapes = ", ".join(f"{arg.dtype}{arg.shape}" for arg in args if getattr(arg, "shape", ()))
+    return f"kernel {file}.{kernel}, {blocks} blocks of {THREADS} threads, arrays {shapes or 'none'}"
+
+
+def each(file: str, kernel: str, count: int, *args: Any) -> None:
+    """Run a kernel whose threads share `count` elements."""
+    launch(file, kernel, min(-(-count // THREADS), MOST_BLOCKS), *args)
+
+
+def map_each(file: str, kernel: str, count: int, *args: Any) -> None:
+    """The same for kernels that take four elements at a time."""
+    launch(file, kernel, min(-(-count // (4 * THREADS)), MOST_BLOCKS), *args)
+
+
+def scratch(like: Any, count: int, dtype: str = "float64") -> Any:
+    """An array beside `like`, contents undefined; on a device from CuPy's pool."""
+    if isinstance(like, np.ndarray):
+        return np.empty(count, dtype)
+    import cupy
+
+    with _memory_errors(count * np.dtype(dtype).itemsize):
+        return cupy.empty(count, dtype)
+
+
+class _memory_errors:
+    """Turns CuPy's out-of-memory error into a DeviceError with sizes."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if error is not None and "OutOfMemory" in type(error).__name__:
+            raise DeviceError(f"the device has no room for {self.nbytes} bytes: {error}") from error
+
+
+def is_aligned(*arrays: Any) -> bool:
+    """Whether all arrays begin at multiples of 16 bytes."""
+    return all((a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr) % 16 == 0 for a in arrays)
+
+
+@functools.cache
+def blocks_per_channel(channels: int, values: int) -> int:
+    """Blocks that share a channel of so many values: more when channels are few, each with at least 4096 values."""
+    wanted = max(1, 1024 // max(channels, 1))
+    return max(1, min(wanted, -(-values // 4096), 64))

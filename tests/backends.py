@@ -1,0 +1,74 @@
+"""The backends that tests run on, as pytest parameters, and what is special about each."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import darkbn_gpu
+from darkbn.backend import BACKENDS, families
+from darkbn.signature import Kernel
+from darkbn_gpu import emulation
+
+_FOUND, _REASON = emulation.available()
+
+EMULATED = pytest.param("emulated", marks=pytest.mark.skipif(not _FOUND, reason=_REASON))
+GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+
+#: Families that the GPU's kernels do not have.
+NOT_ON_GPU: frozenset[str] = frozenset(
+    family for family in families() if not (Path(darkbn_gpu.__file__).parent / f"{family}.py").exists()
+)
+
+#: All backends: those that every installation has, the GPU's kernels on the host, and (pytest -m gpu) on a device.
+EVERY_BACKEND = (*BACKENDS, EMULATED, GPU)
+
+
+def in_turn(kernel: Kernel) -> Kernel:
+    """An emulated kernel that runs its threads in another order every time."""
+    orders = itertools.cycle(emulation.ORDERS)
+
+    def call(*args: Any) -> Any:
+        with emulation.thread_order(next(orders)):
+            return kernel(*args)
+
+    return call
+
+
+def on_device(kernel: Kernel) -> Kernel:
+    """A GPU's kernel that takes NumPy arrays: all memory that they lie in, guard bands included, is carried there and
+    back."""
+
+    def call(*args: Any) -> Any:
+        import cupy
+
+        moved, back = [], []
+        for arg in args:
+            if not isinstance(arg, np.ndarray):
+                moved.append(arg)
+                continue
+            memory = arg if arg.base is None else arg.base
+            start = (arg.ctypes.data - memory.ctypes.data) // arg.itemsize
+            there = cupy.asarray(memory)
+            back.append((there, memory))
+            moved.append(there.reshape(-1)[start : start + arg.size].reshape(arg.shape))
+        returned = kernel(*moved)
+        for there, memory in back:
+            memory[...] = there.get()
+        return returned
+
+    return call
+
+
+def has_family(backend: str, family: str) -> bool:
+    """Whether the backend has kernels of that family."""
+    return backend in BACKENDS or family not in NOT_ON_GPU
+
+
+def backends_with(family: str) -> list[str]:
+    """The backends that this machine can run, of those that have the family."""
+    return [*BACKENDS, *(["emulated"] if _FOUND and has_family("emulated", family) else [])]
