@@ -13,7 +13,7 @@ import darkbn
 from darkbn.activations import Activation
 from darkbn.errors import DarkbnError
 from darkbn.inference import fuse
-from darkbn.inference.algorithms import ALGORITHMS, candidates
+from darkbn.inference.algorithms import METHODS, candidates
 from darkbn.inference.graph import checked_outputs, default_outputs, layer_reads, needed_layers
 from darkbn.inference.layout import assign_layouts
 from darkbn.inference.lower import lower
@@ -22,8 +22,6 @@ from darkbn.inference.placement import Copy, Place, lifetimes, place
 from darkbn.inference.program import INPUT, Concat, Convolution, Geometry, Layout, Op, Pool, Program, Tensor
 
 LINEAR, LEAKY, RELU = Activation.LINEAR, Activation.LEAKY, Activation.RELU
-FAMILIES = frozenset({"convolution"})
-ALL_FAMILIES = FAMILIES | {"blocked_convolution"}
 
 
 def geometry(c: int = 16, n: int = 16, size: int = 3, h: int = 8, **more: Any) -> Geometry:
@@ -174,12 +172,12 @@ def test_large_windows_are_taken_from_smaller_ones() -> None:
 # layouts
 
 
-def layouts(made: Program, available: frozenset[str] = ALL_FAMILIES) -> Program:
-    return assign_layouts(made, lambda op, plain: candidates(op.arguments.geometry, available, plain)[0])
+def layouts(made: Program, blocked: bool = True) -> Program:
+    return assign_layouts(made, lambda op, plain: candidates(op.arguments.geometry, blocked, plain)[0])
 
 
 def test_without_blocked_kernels_everything_is_plain() -> None:
-    made = layouts(program(conv(INPUT, 0), pool(0, 1, 3)), FAMILIES)
+    made = layouts(program(conv(INPUT, 0), pool(0, 1, 3)), blocked=False)
     assert {tensor.layout for tensor in made.tensors.values()} == {Layout.PLAIN}
     assert kinds(made) == ["convolution", "maxpool"]
 
@@ -198,17 +196,17 @@ def test_conversions_are_made_once_and_where_needed() -> None:
 
 def test_every_algorithm_declines_what_it_cannot_do() -> None:
     def names(g: Geometry, plain: bool = False) -> set[str]:
-        return {a.name for a in candidates(g, ALL_FAMILIES, plain)}
+        return {a.name for a in candidates(g, True, plain)}
 
-    assert "winograd4" in names(geometry())
+    assert {"winograd_2", "winograd_4", "gemm"} <= names(geometry())
     for g in (geometry(size=5), geometry(stride_x=2), geometry(dilation=2), geometry(groups=2)):
         assert not any(name.startswith("winograd") for name in names(g))
-    assert names(geometry(groups=4)) == {"plain"}  # 4 channels in a group: no whole block
+    assert names(geometry(groups=4)) == {"gemm"}
     assert "depthwise" in names(geometry(groups=16))
-    assert names(geometry(c=3), plain=True) == {"first"}
-    assert "first" not in names(geometry(c=3))
-    assert names(geometry(), True) >= {"gemm"}
-    assert all(a.cost(geometry()) > 0 for a in ALGORITHMS.values())
+    assert "first" in names(geometry(c=3), plain=True)
+    assert "first" not in names(geometry(c=3)) | names(geometry(), plain=True)
+    assert [m.name for m in candidates(geometry(), False, True)] == ["plain"]
+    assert all(m.cost(geometry()) > 0 for m in METHODS.values())
 
 
 # placement

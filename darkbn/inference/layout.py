@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from darkbn.activations import mixes_channels
-from darkbn.inference.algorithms import Algorithm
+from darkbn.inference.algorithms import Method
 from darkbn.inference.program import INPUT, Concat, Layout, Op, Program, Tensor
 
-#: Chooses the algorithm of a convolution: its operation, and whether its input is in the plain layout.
-Choose = Callable[[Op, bool], Algorithm]
+#: Chooses the method of a convolution: its operation, and whether its input is in the plain layout.
+Choose = Callable[[Op, bool], Method]
 
 #: Kinds whose kernels exist in both layouts.
 BOTH = frozenset({"maxpool", "avgpool", "upsample", "add", "activation", "scale_channels", "concat"})
@@ -60,7 +60,7 @@ class _Layouts:
 
 
 def assign_layouts(program: Program, choose: Choose) -> Program:
-    """The program with a layout for every tensor, conversions, and an algorithm for every convolution."""
+    """The program with a layout for every tensor, conversions, and a method for every convolution."""
     state = _Layouts(program, dict(program.tensors))
     for op in program.ops:
         if op.kind == "convolution":
@@ -77,11 +77,11 @@ def assign_layouts(program: Program, choose: Choose) -> Program:
 
 
 def _convolution(state: _Layouts, op: Op, choose: Choose) -> None:
-    algorithm = choose(op, op.reads[0] == INPUT)
-    x = state.read(op.reads[0], algorithm.reads)
-    others = tuple(state.read(tensor, algorithm.writes) for tensor in op.reads[1:])
-    arguments = replace(op.arguments, algorithm=algorithm.name)
-    state.write(replace(op, reads=(x, *others), arguments=arguments), algorithm.writes)
+    method = choose(op, op.reads[0] == INPUT)
+    x = state.read(op.reads[0], method.reads)
+    others = tuple(state.read(tensor, method.writes) for tensor in op.reads[1:])
+    arguments = replace(op.arguments, method=method.name)
+    state.write(replace(op, reads=(x, *others), arguments=arguments), method.writes)
 
 
 def _fits_blocked(state: _Layouts, op: Op) -> bool:

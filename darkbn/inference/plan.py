@@ -13,10 +13,10 @@ import numpy as np
 from darkbn.activations import mixes_channels
 from darkbn.backend import families
 from darkbn.errors import DarkbnError, ShapeError
-from darkbn.inference.algorithms import ALGORITHMS, Algorithm, candidates
+from darkbn.inference.algorithms import METHODS, Method, candidates
 from darkbn.inference.fuse import fuse
 from darkbn.inference.graph import checked_outputs, default_outputs
-from darkbn.inference.layout import assign_layouts
+from darkbn.inference.layout import Choose, assign_layouts
 from darkbn.inference.lower import lower
 from darkbn.inference.memory import ALIGNMENT, Interval, assign_offsets
 from darkbn.inference.placement import Placed, lifetimes, place
@@ -38,7 +38,7 @@ class Step:
 
     Attributes:
         kind: what it does ("convolution", "maxpool", "to_plain", ...); "layer" is a layer's own forward pass.
-        algorithm: how, where there is a choice; else empty.
+        method: how, where there is a choice; else empty.
         layers: indices of the layers that it computes; empty for changes of layout.
         threads: how many it uses.
         flops: multiplications and additions.
@@ -47,7 +47,7 @@ class Step:
     """
 
     kind: str
-    algorithm: str
+    method: str
     layers: tuple[int, ...]
     threads: int
     flops: int
@@ -197,7 +197,7 @@ def _aligned_zeros(count: int, backend: Any) -> Any:
     return whole[start : start + count + extra]
 
 
-def plan_program(layers: list[Layer], outputs: Iterable[int], choose: Any) -> Program:
+def plan_program(layers: list[Layer], outputs: Iterable[int], choose: Choose) -> Program:
     """The program that computes the outputs of some layers: fused, with layouts and algorithms, outputs in the layers.
 
     Args:
@@ -211,19 +211,22 @@ def plan_program(layers: list[Layer], outputs: Iterable[int], choose: Any) -> Pr
     return assign_layouts(program, choose)
 
 
-def choose_fastest(op: Op, plain_input: bool, available: frozenset[str]) -> Algorithm:
-    """The algorithm that should be fastest by its estimate."""
-    arguments = op.arguments
-    if mixes_channels(arguments.activation):
-        return ALGORITHMS["plain"]
-    return candidates(arguments.geometry, available, plain_input)[0]
+def has_blocked_kernels() -> bool:
+    """Whether the kernels for the blocked layout are there."""
+    return {"blocked", "blocked_convolution"} <= set(families())
+
+
+def choose_fastest(op: Op, plain_input: bool) -> Method:
+    """The method that should be fastest by its estimate."""
+    if mixes_channels(op.arguments.activation):
+        return METHODS["plain"]
+    return candidates(op.arguments.geometry, has_blocked_kernels(), plain_input)[0]
 
 
 def compile_network(net: Network, outputs: Iterable[int] | None = None) -> Plan:
     """A plan of a network with its present parameters; see `Network.compile`."""
     indices = default_outputs(net) if outputs is None else checked_outputs(net, outputs)
-    available = frozenset(families())
-    program = plan_program(net.layers, indices, lambda op, plain: choose_fastest(op, plain, available))
+    program = plan_program(net.layers, indices, choose_fastest)
     placed = place(program)
     memory = _Arena(net, placed, net.threads)
     state = NetworkState(layers=net.layers)
@@ -236,11 +239,11 @@ def compile_network(net: Network, outputs: Iterable[int] | None = None) -> Plan:
 
 def _step(building: Building, op: Op) -> Step:
     program = building.program
-    algorithm = op.arguments.algorithm if op.kind == "convolution" else ""
+    method = op.arguments.method if op.kind == "convolution" else ""
     itemsize = np.dtype(building.backend.dtype).itemsize
     return Step(
         op.kind,
-        algorithm,
+        method,
         op.layers,
         op_threads(program, op, building.threads),
         op_flops(program, op),

@@ -172,14 +172,14 @@ class Convolution:
         geometry: sizes.
         activation, residual_activation: codes of `darkbn.activations.Activation`; the latter None without residual.
         normalization: a [batchnorm] layer behind it that its weights take over, None when there is none.
-        algorithm: see `darkbn.inference.algorithms`.
+        method: name of one in `darkbn.inference.algorithms`.
     """
 
     geometry: Geometry
     activation: int
     residual_activation: int | None = None
     normalization: Layer | None = None
-    algorithm: str = "plain"
+    method: str = "plain"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from darkbn.activations import Activation, mixes_channels
-from darkbn.inference.algorithms import ALGORITHMS, Algorithm
+from darkbn.algorithms import Algorithm
+from darkbn.inference.algorithms import METHODS, Method
 from darkbn.inference.fold import folded_parameters
 from darkbn.inference.program import Geometry, Layout, Op, Program, Tensor
 from darkbn.layers.antialiasing import BlurLayer
@@ -92,7 +93,7 @@ def op_threads(program: Program, op: Op, most: int) -> int:
 # -- convolutions ------------------------------------------------------------------------------------------------------
 
 
-def parameters(op: Op, backend: Backend) -> tuple[Any, Any]:
+def parameters(op: Op) -> tuple[Any, Any]:
     """Weights and biases (None: zero) of a convolution, batch normalization folded in."""
     layer = op.layer
     assert layer is not None
@@ -101,69 +102,64 @@ def parameters(op: Op, backend: Backend) -> tuple[Any, Any]:
     return folded_parameters(layer, op.arguments.normalization)
 
 
-def _sizes(g: Geometry) -> tuple[int, ...]:
-    """Arguments of the workspace functions."""
-    return (
-        g.batch, g.c, g.h, g.w, g.n, g.size, g.out_h, g.out_w, g.groups, g.stride_y, g.stride_x, g.dilation, g.pad,
-    )  # fmt: skip
-
-
 def workspace_size(program: Program, op: Op, backend: Backend, threads: int) -> int:
     """Floats of workspace that an operation needs."""
     threads = op_threads(program, op, threads)
     if op.kind == "convolution":
-        algorithm, g = ALGORITHMS[op.arguments.algorithm], op.arguments.geometry
-        kernels = getattr(backend.raw, algorithm.family)
-        function = getattr(kernels, f"{algorithm.prefix}{'' if algorithm.prefix else 'forward_'}workspace")
-        return int(function(*_sizes(g), *algorithm.extra, threads))
+        return _convolution_workspace(METHODS[op.arguments.method], op.arguments.geometry, backend, threads)
     if op.kind == "connected":
         out, x = program.tensors[op.writes], program.tensors[op.reads[0]]
         return int(backend.raw.gemm.gemm_workspace(out.batch, out.values, x.values, threads))
     return 0
 
 
+def _convolution_workspace(method: Method, g: Geometry, backend: Backend, threads: int) -> int:
+    sizes, steps = (g.batch, g.c, g.h, g.w, g.n, g.size, g.out_h, g.out_w), (g.stride_y, g.stride_x, g.dilation, g.pad)
+    kernels = backend.raw
+    if method.algorithm is None:
+        return int(kernels.convolution.forward_workspace(*sizes, g.groups, *steps, threads))
+    if method.algorithm is Algorithm.FIRST:
+        return int(kernels.blocked_convolution.forward_plain_workspace(*sizes, *steps, threads))
+    return int(kernels.blocked_convolution.forward_workspace(*sizes, g.groups, *steps, int(method.algorithm), threads))
+
+
 def _convolution(b: Building, op: Op, threads: int) -> list[Call]:
-    algorithm = ALGORITHMS[op.arguments.algorithm]
-    if algorithm.family == "convolution":
+    algorithm = METHODS[op.arguments.method].algorithm
+    if algorithm is None:
         return _plain_convolution(b, op, threads)
     return [_blocked_convolution(b, op, algorithm, threads)]
 
 
 def _plain_convolution(b: Building, op: Op, threads: int) -> list[Call]:
     g, raw, arguments = op.arguments.geometry, b.backend.raw, op.arguments
-    weights, biases = parameters(op, b.backend)
+    weights, biases = parameters(op)
     x, out = b.memory.plain(op.reads[0]), b.memory.plain(op.writes)
     steps = (g.groups, g.stride_y, g.stride_x, g.dilation, g.pad, threads)
-    calls: list[Call] = []
-    residual = b.memory.plain(op.reads[1]) if len(op.reads) > 1 else None
-    if residual is not None and residual.ctypes.data == out.ctypes.data:
-        raise AssertionError("a plain convolution overwrites what is added to it")
-    calls.append(partial(raw.convolution.forward, x, weights, biases, out, b.memory.workspace(op), *steps))
+    calls: list[Call] = [partial(raw.convolution.forward, x, weights, biases, out, b.memory.workspace(op), *steps)]
     calls += _activated(b, out, arguments.activation, threads)
-    if residual is not None:
+    if len(op.reads) > 1:
+        residual = b.memory.plain(op.reads[1])
         calls.append(partial(raw.spatial.shortcut_add, residual, out, 1.0, 1.0, threads))
         calls += _activated(b, out, arguments.residual_activation, threads)
     return calls
 
 
 def _blocked_convolution(b: Building, op: Op, algorithm: Algorithm, threads: int) -> Call:
-    g, arguments = op.arguments.geometry, op.arguments
-    kernels = getattr(b.backend.raw, algorithm.family)
-    weights, biases = parameters(op, b.backend)
-    size = getattr(kernels, f"{algorithm.prefix}packed_size")(g.n, g.c // g.groups, g.size, *algorithm.extra)
-    packed = b.backend.empty((size,))
-    pack = getattr(kernels, f"{algorithm.prefix}pack")
-    pack(weights, biases, packed, g.groups, *algorithm.extra, b.threads)
-    x, x_block = (b.memory.plain(op.reads[0]), 0) if algorithm.reads is Layout.PLAIN else b.memory.blocked(op.reads[0])
+    g, kernels, plain = op.arguments.geometry, b.backend.raw.blocked_convolution, algorithm is Algorithm.FIRST
+    weights, biases = parameters(op)
+    packed = b.backend.empty((kernels.packed_size(g.n, g.c // g.groups, g.size, g.groups, int(algorithm)),))
+    kernels.pack(weights, biases, packed, g.groups, int(algorithm), b.threads)
+    x, x_block = (b.memory.plain(op.reads[0]), 0) if plain else b.memory.blocked(op.reads[0])
     residual, residual_block = b.memory.blocked(op.reads[1]) if len(op.reads) > 1 else (None, 0)
     out, out_block = b.memory.blocked(op.writes)
-    linear = int(Activation.LINEAR)
-    second = linear if arguments.residual_activation is None else arguments.residual_activation
-    return partial(
-        getattr(kernels, f"{algorithm.prefix}forward"), x, packed, residual, out, b.memory.workspace(op),
-        x_block, residual_block, out_block, g.c, g.n, g.size, g.groups, g.stride_y, g.stride_x, g.dilation, g.pad,
-        *algorithm.extra, arguments.activation, second, threads,
-    )  # fmt: skip
+    second = op.arguments.residual_activation
+    activations = (op.arguments.activation, int(Activation.LINEAR) if second is None else second)
+    arrays, steps = (x, packed, residual, out, b.memory.workspace(op)), (g.stride_y, g.stride_x, g.dilation, g.pad)
+    if plain:
+        places = (residual_block, out_block)
+        return partial(kernels.forward_plain, *arrays, *places, g.n, g.size, *steps, *activations, threads)
+    sizes = (x_block, residual_block, out_block, g.c, g.n, g.size, g.groups)
+    return partial(kernels.forward, *arrays, *sizes, *steps, *activations, int(algorithm), threads)
 
 
 def _activated(b: Building, out: Any, code: int, threads: int) -> list[Call]:
