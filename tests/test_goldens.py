@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from golden_blas import CHECKS as BLAS_CHECKS
 from goldens import (
+    TOLERANCES,
     Case,
     Results,
     cases,
