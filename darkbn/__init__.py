@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from darkbn.explain import explain_batchnorm
     from darkbn.interop.onnx import export_onnx, verify_onnx
+    from darkbn.interop.opencv import blob_from_image, read_net_from_darknet
     from darkbn.network import Network, load
     from darkbn.state import NetworkState, UpdateArgs
     from darkbn.version import __version__
@@ -45,6 +46,7 @@ _HOMES = {
     ),
     "explain": ("explain_batchnorm",),
     "interop.onnx": ("export_onnx", "verify_onnx"),
+    "interop.opencv": ("blob_from_image", "read_net_from_darknet"),
     "network": ("Network", "load"),
     "state": ("NetworkState", "UpdateArgs"),
     "version": ("__version__",),
@@ -68,6 +70,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "blas",
+    "blob_from_image",
     "errors",
     "explain_batchnorm",
     "export_onnx",
@@ -75,6 +78,7 @@ __all__ = [
     "layers",
     "load",
     "read_cfg",
+    "read_net_from_darknet",
     "show_config",
     "verify_onnx",
 ]
