@@ -138,7 +138,8 @@ static void darkbn_first_run(const darkbn_blocked *g, float *workspace, int thre
     float *local = darkbn_line_start(workspace);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (ptrdiff_t task = 0; task < g->batch * bands; ++task)
-        darkbn_first_band(g, &room, task / bands, task % bands * DARKBN_FIRST_LINES, local + DARKBN_THREAD * room.local);
+        darkbn_first_band(g, &room, task / bands, task % bands * DARKBN_FIRST_LINES,
+                          local + DARKBN_THREAD * room.local);
 }
 
 #endif

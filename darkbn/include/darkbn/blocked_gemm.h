@@ -121,7 +121,8 @@ static void darkbn_pixel_offsets(const darkbn_blocked *g, ptrdiff_t first, ptrdi
 
 DARKBN_INLINE void darkbn_copy_block(float *to, const float *from)
 {
-    for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) darkbn_wide_store(to + part, darkbn_wide_load(from + part));
+    for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
+        darkbn_wide_store(to + part, darkbn_wide_load(from + part));
 }
 
 /* Steps [start, start + depth) of `pixels` pixels: panel[(step * DARKBN_TILE_PIXELS + pixel) * 8 + channel]. */
@@ -131,30 +132,21 @@ static void darkbn_pack_panels(const darkbn_blocked *g, const darkbn_gemm_sizes 
     static const float zeros[DARKBN_BLOCK] = {0};
     const int whole = s->taps == 1 && g->stride_y == 1 && g->stride_x == 1 && g->pad == 0 && g->h == g->out_h
                       && g->w == g->out_w;
+    const ptrdiff_t panels = darkbn_panels(pixels);
     for (ptrdiff_t step = start; step < start + depth; ++step) {
         const float *plane = x + step / s->taps * g->x.plane;
         const int32_t *at = offsets + step % s->taps * pixels;
-        for (ptrdiff_t p = 0; p < pixels; p += DARKBN_TILE_PIXELS) {
-            float *panel = to + p * depth * DARKBN_BLOCK + (step - start) * DARKBN_PANEL;
-            const ptrdiff_t rows = darkbn_least(pixels - p, DARKBN_TILE_PIXELS);
-            if (whole)
-                for (ptrdiff_t i = 0; i < rows; ++i)
-                    darkbn_copy_block(panel + i * DARKBN_BLOCK, plane + (first + p + i) * DARKBN_BLOCK);
-            else
-                for (ptrdiff_t i = 0; i < rows; ++i)
-                    darkbn_copy_block(panel + i * DARKBN_BLOCK,
-                                      at[p + i] < 0 ? zeros : plane + at[p + i] * (ptrdiff_t)DARKBN_BLOCK);
+        for (ptrdiff_t i = 0; i < panels; ++i) {
+            float *panel = to + (i * depth + step - start) * DARKBN_PANEL;
+            const ptrdiff_t last = darkbn_panel_start(i + 1, panels, pixels);
+            for (ptrdiff_t p = darkbn_panel_start(i, panels, pixels); p < last; ++p, panel += DARKBN_BLOCK) {
+                if (whole)
+                    darkbn_copy_block(panel, plane + (first + p) * DARKBN_BLOCK);
+                else
+                    darkbn_copy_block(panel, at[p] < 0 ? zeros : plane + at[p] * (ptrdiff_t)DARKBN_BLOCK);
+            }
         }
     }
-}
-
-/* A tile's filters times all packed pixels of a task. */
-DARKBN_INLINE void darkbn_run_panels(ptrdiff_t pixels, ptrdiff_t depth, const float *a, const float *b, float *sums,
-                                     int more)
-{
-    for (ptrdiff_t p = 0; p < pixels; p += DARKBN_TILE_PIXELS)
-        darkbn_pixels[darkbn_least(pixels - p, DARKBN_TILE_PIXELS)](depth, a + p * depth * DARKBN_BLOCK, DARKBN_PANEL, b,
-                                                                    sums + p * DARKBN_TILE_FILTERS, more);
 }
 
 /* The sums of a tile of filters to out: block `block` is the tile's first, `blocks` of its group follow from there. */
@@ -185,8 +177,9 @@ static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s
         for (ptrdiff_t t = tile0; t < tile0 + tiles; ++t) {
             const int several = cut->depth < s->steps;
             float *sums = local + cut->sums + (several ? (t - tile0) * cut->pixels * DARKBN_TILE_FILTERS : 0);
-            darkbn_run_panels(pixels, depth, local, filters + t * tile_floats + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS,
-                              sums, start > 0);
+            const float *b = filters + t * tile_floats + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+            darkbn_multiply_panels(pixels, depth, local, depth * DARKBN_PANEL, b,
+                                   t + 1 < tile0 + tiles ? b + tile_floats : NULL, sums, start > 0);
             if (start + depth == s->steps)
                 darkbn_finish_tile(&g->finish, image, group * group_blocks + t * DARKBN_TILE_BLOCKS,
                                    group_blocks - t * DARKBN_TILE_BLOCKS, first, pixels, sums,

@@ -58,7 +58,8 @@ static void darkbn_maxpool_line(const darkbn_pool *g, const float *plane, ptrdif
         const ptrdiff_t right = darkbn_least(start + (count - 1) * g->stride_x + g->size, g->w);
         for (ptrdiff_t x = left * DARKBN_BLOCK; x < right * DARKBN_BLOCK; x += DARKBN_W) {
             darkbn_wide best = (darkbn_wide){0} - FLT_MAX;
-            for (ptrdiff_t i = top; i < bottom; ++i) best = darkbn_greater(best, darkbn_wide_load(plane + i * line + x));
+            for (ptrdiff_t i = top; i < bottom; ++i)
+                best = darkbn_greater(best, darkbn_wide_load(plane + i * line + x));
             darkbn_wide_store(columns + x - left * DARKBN_BLOCK, best);
         }
         for (ptrdiff_t p = 0; p < count; ++p) {

@@ -21,9 +21,14 @@
 #define DARKBN_PANEL (DARKBN_TILE_PIXELS * DARKBN_BLOCK) /* floats of a packed panel's step */
 #define DARKBN_SUMS (DARKBN_TILE_PIXELS * DARKBN_TILE_FILTERS)
 
-/* sums (+)= `steps` steps of a tile: sums[pixel * DARKBN_TILE_FILTERS + filter]. `rows` is a constant where inlined. */
+#define DARKBN_ASKED 4 /* cache lines that a step asks for */
+
+/* sums (+)= `steps` steps of a tile: sums[pixel * DARKBN_TILE_FILTERS + filter]. `rows` is a constant where inlined.
+ * Unless NULL, `ahead` are filters that will be needed next: filters come from memory, and a stream that is read a tile
+ * at a time stalls at each. */
 DARKBN_INLINE void darkbn_tile_pixels(const int rows, ptrdiff_t steps, const float *restrict a, ptrdiff_t stride,
-                                      const float *restrict b, float *restrict sums, int more)
+                                      const float *restrict b, float *restrict sums, int more,
+                                      const float *ahead)
 {
     darkbn_vec acc[DARKBN_TILE_PIXELS][2];
 #pragma GCC unroll 16
@@ -32,6 +37,11 @@ DARKBN_INLINE void darkbn_tile_pixels(const int rows, ptrdiff_t steps, const flo
         acc[i][1] = more ? darkbn_load(sums + i * DARKBN_TILE_FILTERS + DARKBN_V) : darkbn_zero();
     }
     for (ptrdiff_t step = 0; step < steps; ++step) {
+        if (ahead) {
+#pragma GCC unroll 4
+            for (int i = 0; i < DARKBN_ASKED; ++i) __builtin_prefetch(ahead + i * DARKBN_LINE, 0, 2);
+            ahead += DARKBN_ASKED * DARKBN_LINE;
+        }
 #pragma GCC unroll 8
         for (int k = 0; k < DARKBN_BLOCK; ++k) {
             const darkbn_vec low = darkbn_load(b + k * DARKBN_TILE_FILTERS);
@@ -53,13 +63,14 @@ DARKBN_INLINE void darkbn_tile_pixels(const int rows, ptrdiff_t steps, const flo
     }
 }
 
-typedef void (*darkbn_pixels_function)(ptrdiff_t, const float *, ptrdiff_t, const float *, float *, int);
+typedef void (*darkbn_pixels_function)(ptrdiff_t, const float *, ptrdiff_t, const float *, float *, int,
+                                       const float *);
 
 #define DARKBN_PIXELS(ROWS)                                                                                       \
     static void darkbn_pixels_##ROWS(ptrdiff_t steps, const float *a, ptrdiff_t stride, const float *b,           \
-                                     float *sums, int more)                                                       \
+                                     float *sums, int more, const float *ahead)                                   \
     {                                                                                                             \
-        darkbn_tile_pixels(ROWS, steps, a, stride, b, sums, more);                                                \
+        darkbn_tile_pixels(ROWS, steps, a, stride, b, sums, more, ahead);                                         \
     }
 DARKBN_PIXELS(1)
 DARKBN_PIXELS(2)
@@ -91,5 +102,29 @@ static const darkbn_pixels_function darkbn_pixels[DARKBN_TILE_PIXELS + 1] = {
     darkbn_pixels_13, darkbn_pixels_14,
 #endif
 };
+
+/* Pixels in panels of nearly equal size: a panel of one pixel would take as long as one of four. Panel i has the pixels
+ * from darkbn_panel_start(i) on. */
+DARKBN_INLINE ptrdiff_t darkbn_panels(ptrdiff_t pixels) { return darkbn_parts_of(pixels, DARKBN_TILE_PIXELS); }
+DARKBN_INLINE ptrdiff_t darkbn_panel_start(ptrdiff_t i, ptrdiff_t panels, ptrdiff_t pixels)
+{
+    return i * pixels / panels;
+}
+
+/* The product of packed panels, `panel_step` floats apart, and a tile's filters. `next` are the filters of the next
+ * call, brought near meanwhile. */
+static void darkbn_multiply_panels(ptrdiff_t pixels, ptrdiff_t steps, const float *a, ptrdiff_t panel_step,
+                                   const float *b, const float *next, float *sums, int more)
+{
+    const ptrdiff_t panels = darkbn_panels(pixels), floats = steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+    for (ptrdiff_t i = 0, asked = 0; i < panels; ++i) {
+        const ptrdiff_t start = darkbn_panel_start(i, panels, pixels);
+        const ptrdiff_t rows = darkbn_panel_start(i + 1, panels, pixels) - start;
+        const float *ahead = next && asked < floats ? next + asked : NULL;
+        asked += steps * DARKBN_ASKED * DARKBN_LINE;
+        darkbn_pixels[rows](steps, a + i * panel_step, DARKBN_PANEL, b, sums + start * DARKBN_TILE_FILTERS, more,
+                            ahead);
+    }
+}
 
 #endif

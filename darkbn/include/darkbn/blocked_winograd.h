@@ -1,8 +1,8 @@
 /* Winograd convolutions of blocked maps: 3x3, stride 1, in tiles of 2x2 or 4x4 outputs.
  *
  * A tile of m x m outputs takes (m + 2)^2 multiplications a channel and filter instead of 9 m^2 (Lavin and Gray 2015,
- * arXiv:1509.09308). Points: 0, 1, -1, infinity for m = 2; 0, +-sqrt(1/2), +-sqrt(2), infinity for m = 4, whose error is
- * a third of that of the usual 0, +-1, +-2 (1.3e-6 of max|y| at 128 channels; direct sums have 0.3e-6). Tiles of 6x6
+ * arXiv:1509.09308). Points: 0, 1, -1, infinity for m = 2; 0, +-sqrt(1/2), +-sqrt(2), infinity for m = 4, whose
+ * error is a third of that of the usual 0, +-1, +-2 (1.3e-6 of max|y| at 128 channels; direct sums have 0.3e-6). Tiles of 6x6
  * have 7.6e-6 with the best points, too much for a network.
  *
  * Three phases per region of tiles: transform the input, one product of matrices per position, transform back. A large
@@ -15,6 +15,7 @@
 #define DARKBN_WINOGRAD_A 0.70710678118654752440 /* A * A = 1/2, B * B = 2, A * B = 1 */
 #define DARKBN_WINOGRAD_B 1.41421356237309504880
 #define DARKBN_WINOGRAD_FLOATS 98304 /* of a region, so that it stays in the second-level cache */
+#define DARKBN_WINOGRAD_SUMS 36864   /* of these, the sums of some filters */
 #define DARKBN_WINOGRAD_SIDE 6       /* largest side of a transformed tile */
 
 /* v = B^T d of one line of a tile. */
@@ -62,7 +63,11 @@ DARKBN_INLINE void darkbn_winograd_tile_in(const int m, const float *from, ptrdi
 #pragma GCC unroll 8
     for (int x = 0; x < m + 2; ++x) {
 #pragma GCC unroll 8
-        for (int y = 0; y < m + 2; ++y) in[y] = darkbn_wide_load(from + y * line + x * DARKBN_BLOCK);
+        for (int y = 0; y < m + 2; ++y) {
+            /* The lines are too short for the machine to see where they go. */
+            if (x % 2 == 0 && x < m) __builtin_prefetch(from + y * line + (x + 2 * m + 2) * DARKBN_BLOCK);
+            in[y] = darkbn_wide_load(from + y * line + x * DARKBN_BLOCK);
+        }
         darkbn_winograd_in(m, in, out);
 #pragma GCC unroll 8
         for (int y = 0; y < m + 2; ++y) half[y][x] = out[y];
@@ -75,14 +80,24 @@ DARKBN_INLINE void darkbn_winograd_tile_in(const int m, const float *from, ptrdi
     }
 }
 
-/* A^T s A of one block of a tile: to[(y * m + x) * 8]. */
-DARKBN_INLINE void darkbn_winograd_tile_out(const int m, const float *from, ptrdiff_t step, float *to)
+/* Where a block of a tile goes. */
+typedef struct darkbn_winograd_target {
+    float *to;
+    const float *add; /* residual, or NULL */
+    ptrdiff_t line;   /* floats from line to line of both */
+    const float *bias;
+    float slope, residual_slope; /* negative: the sums as they are */
+} darkbn_winograd_target;
+
+/* A^T s A of one block of a tile, finished where the activations are lines. */
+DARKBN_INLINE void darkbn_winograd_tile_out(const int m, const int finish, const float *from, ptrdiff_t step,
+                                            const darkbn_winograd_target *t, int part)
 {
     darkbn_wide half[DARKBN_WINOGRAD_SIDE][DARKBN_WINOGRAD_SIDE], in[DARKBN_WINOGRAD_SIDE], out[DARKBN_WINOGRAD_SIDE];
 #pragma GCC unroll 8
     for (int x = 0; x < m + 2; ++x) {
 #pragma GCC unroll 8
-        for (int y = 0; y < m + 2; ++y) in[y] = darkbn_wide_load(from + (y * (m + 2) + x) * step);
+        for (int y = 0; y < m + 2; ++y) in[y] = darkbn_wide_load(from + (y * (m + 2) + x) * step + part);
         darkbn_winograd_out(m, in, out);
 #pragma GCC unroll 8
         for (int y = 0; y < m; ++y) half[y][x] = out[y];
@@ -91,7 +106,15 @@ DARKBN_INLINE void darkbn_winograd_tile_out(const int m, const float *from, ptrd
     for (int y = 0; y < m; ++y) {
         darkbn_winograd_out(m, half[y], out);
 #pragma GCC unroll 8
-        for (int x = 0; x < m; ++x) darkbn_wide_store(to + (y * m + x) * DARKBN_BLOCK, out[x]);
+        for (int x = 0; finish && x < m; ++x)
+            out[x] = darkbn_bend(out[x] + darkbn_wide_load(t->bias + part), t->slope);
+        if (finish && t->add)
+#pragma GCC unroll 8
+            for (int x = 0; x < m; ++x)
+                out[x] = darkbn_bend(out[x] + darkbn_wide_load(t->add + y * t->line + x * DARKBN_BLOCK + part),
+                                     t->residual_slope);
+#pragma GCC unroll 8
+        for (int x = 0; x < m; ++x) darkbn_wide_store(t->to + y * t->line + x * DARKBN_BLOCK + part, out[x]);
     }
 }
 
@@ -102,9 +125,17 @@ typedef struct darkbn_winograd {
     ptrdiff_t across, down, tiles; /* of all images */
     ptrdiff_t blocks, filters;     /* blocks of channels, tiles of filters */
     ptrdiff_t region;              /* tiles of a region, a multiple of DARKBN_TILE_PIXELS */
+    ptrdiff_t in_step, out_step;   /* floats from position to position, of the input and of the sums */
+    ptrdiff_t chunk;               /* tiles of filters whose sums are held at a time */
     int shared;                    /* one region for all threads */
     ptrdiff_t sums, local;         /* floats of a region: where the sums begin, and all */
 } darkbn_winograd;
+
+/* At least n floats, an odd number of cache lines: positions would otherwise share few sets of a cache. */
+DARKBN_INLINE ptrdiff_t darkbn_odd_lines(ptrdiff_t n)
+{
+    return (darkbn_parts_of(n, DARKBN_LINE) | 1) * DARKBN_LINE;
+}
 
 static darkbn_winograd darkbn_winograd_of(const darkbn_blocked *g, ptrdiff_t m, int threads)
 {
@@ -118,8 +149,13 @@ static darkbn_winograd darkbn_winograd_of(const darkbn_blocked *g, ptrdiff_t m, 
     w.shared = w.tiles <= 2 * most * threads;
     ptrdiff_t regions = w.shared ? 1 : darkbn_rounded(darkbn_parts_of(w.tiles, most), threads);
     w.region = darkbn_rounded(darkbn_most(darkbn_parts_of(w.tiles, regions), 1), DARKBN_TILE_PIXELS);
-    w.sums = w.positions * w.region * w.blocks * DARKBN_BLOCK;
-    w.local = darkbn_rounded(w.sums + w.positions * w.region * w.filters * DARKBN_TILE_FILTERS, DARKBN_LINE);
+    w.chunk = DARKBN_WINOGRAD_SUMS / (w.positions * w.region * DARKBN_TILE_FILTERS);
+    if (w.shared || w.chunk > w.filters) w.chunk = w.filters;
+    w.chunk = darkbn_most(darkbn_parts_of(w.filters, darkbn_parts_of(w.filters, darkbn_most(w.chunk, 1))), 1);
+    w.in_step = darkbn_odd_lines(w.region * w.blocks * DARKBN_BLOCK);
+    w.out_step = darkbn_odd_lines(w.region * w.chunk * DARKBN_TILE_FILTERS);
+    w.sums = w.positions * w.in_step;
+    w.local = w.sums + w.positions * w.out_step;
     return w;
 }
 
@@ -171,17 +207,15 @@ static void darkbn_winograd_pack(const float *weights, const float *biases, ptrd
     }
 }
 
-/* Input tile `tile` of block `block` to lane `p` of a region. */
+/* Input tile `tile` of block `block`, transformed. */
 DARKBN_INLINE void darkbn_winograd_input(const int m, const darkbn_winograd *w, ptrdiff_t tile, ptrdiff_t block,
-                                         ptrdiff_t p, float *region)
+                                         float *to)
 {
     const darkbn_blocked *g = w->g;
     const ptrdiff_t image = tile / (w->across * w->down), y = tile / w->across % w->down * m - g->pad;
-    const ptrdiff_t x = tile % w->across * m - g->pad, step = w->region * w->blocks * DARKBN_BLOCK;
+    const ptrdiff_t x = tile % w->across * m - g->pad;
     const float *plane = g->x.data + image * g->x.image + block * g->x.plane;
     const float *from = plane + (y * g->w + x) * DARKBN_BLOCK;
-    float *to = region + (p / DARKBN_TILE_PIXELS * w->blocks + block) * DARKBN_PANEL
-                + p % DARKBN_TILE_PIXELS * DARKBN_BLOCK;
     float patch[DARKBN_WINOGRAD_SIDE * DARKBN_WINOGRAD_SIDE * DARKBN_BLOCK];
     ptrdiff_t line = g->w * DARKBN_BLOCK;
     if (y < 0 || x < 0 || y + m + 2 > g->h || x + m + 2 > g->w) {
@@ -195,7 +229,7 @@ DARKBN_INLINE void darkbn_winograd_input(const int m, const darkbn_winograd *w, 
         line = (m + 2) * DARKBN_BLOCK;
     }
     for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
-        darkbn_winograd_tile_in(m, from + part, line, to + part, step);
+        darkbn_winograd_tile_in(m, from + part, line, to + part, w->in_step);
 }
 
 /* Lane `p` of a region, as output tile `tile`, block `block`. */
@@ -206,22 +240,41 @@ DARKBN_INLINE void darkbn_winograd_output(const int m, const darkbn_winograd *w,
     const ptrdiff_t image = tile / (w->across * w->down), y = tile / w->across % w->down * m;
     const ptrdiff_t x = tile % w->across * m, width = darkbn_least(m, g->out_w - x);
     const float *bias = g->packed + block * DARKBN_BLOCK;
-    const float *from = sums + (block / DARKBN_TILE_BLOCKS * w->region + p) * DARKBN_TILE_FILTERS
+    const float *from = sums + (block / DARKBN_TILE_BLOCKS % w->chunk * w->region + p) * DARKBN_TILE_FILTERS
                         + block % DARKBN_TILE_BLOCKS * DARKBN_BLOCK;
+    const ptrdiff_t at = (y * g->out_w + x) * DARKBN_BLOCK;
+    const darkbn_finish *f = &g->finish;
     float pixels[16 * DARKBN_BLOCK];
+    if (width == m && y + m <= g->out_h && f->slope >= 0 && (!f->residual.data || f->residual_slope >= 0)) {
+        const darkbn_winograd_target target = {
+            f->out.data + image * f->out.image + block * f->out.plane + at,
+            f->residual.data ? f->residual.data + image * f->residual.image + block * f->residual.plane + at : NULL,
+            g->out_w * DARKBN_BLOCK, bias, f->slope, f->residual_slope};
+        for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
+            darkbn_winograd_tile_out(m, 1, from, w->out_step, &target, part);
+        return;
+    }
+    const darkbn_winograd_target beside = {pixels, NULL, m * DARKBN_BLOCK, bias, -1, -1};
     for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
-        darkbn_winograd_tile_out(m, from + part, w->region * w->filters * DARKBN_TILE_FILTERS, pixels + part);
-    darkbn_finish_sums(&g->finish, pixels, m * m, DARKBN_BLOCK, bias);
+        darkbn_winograd_tile_out(m, 0, from, w->out_step, &beside, part);
+    darkbn_finish_sums(f, pixels, m * m, DARKBN_BLOCK, bias);
     for (ptrdiff_t i = 0; i < darkbn_least(m, g->out_h - y); ++i)
-        darkbn_finish_store(&g->finish, image, block, (y + i) * g->out_w + x, width, pixels + i * m * DARKBN_BLOCK,
-                            DARKBN_BLOCK, bias);
+        darkbn_finish_store(f, image, block, (y + i) * g->out_w + x, width, pixels + i * m * DARKBN_BLOCK, DARKBN_BLOCK,
+                            bias);
 }
 
 #define DARKBN_WINOGRAD_PHASES(M)                                                                                 \
     static void darkbn_winograd_inputs_##M(const darkbn_winograd *w, ptrdiff_t first, ptrdiff_t count,            \
                                            ptrdiff_t block, float *region)                                        \
     {                                                                                                             \
-        for (ptrdiff_t p = 0; p < count; ++p) darkbn_winograd_input(M, w, first + p, block, p, region);           \
+        const ptrdiff_t panels = darkbn_panels(count);                                                            \
+        for (ptrdiff_t i = 0; i < panels; ++i) {                                                                  \
+            const ptrdiff_t start = darkbn_panel_start(i, panels, count);                                         \
+            const ptrdiff_t rows = darkbn_panel_start(i + 1, panels, count) - start;                              \
+            float *panel = region + (i * w->blocks + block) * DARKBN_PANEL;                                       \
+            for (ptrdiff_t p = 0; p < rows; ++p)                                                                  \
+                darkbn_winograd_input(M, w, first + start + p, block, panel + p * DARKBN_BLOCK);                  \
+        }                                                                                                         \
     }                                                                                                             \
     static void darkbn_winograd_outputs_##M(const darkbn_winograd *w, ptrdiff_t first, ptrdiff_t count,           \
                                             ptrdiff_t block, const float *sums)                                   \
@@ -251,24 +304,29 @@ static void darkbn_winograd_multiply(const darkbn_winograd *w, ptrdiff_t count, 
     const ptrdiff_t padded = w->filters * DARKBN_TILE_FILTERS, channels = w->blocks * DARKBN_BLOCK;
     const ptrdiff_t depth = darkbn_parts_of(w->blocks, darkbn_parts_of(w->blocks, DARKBN_GEMM_STEPS));
     const float *b = w->g->packed + padded + (position * w->filters + filter) * channels * DARKBN_TILE_FILTERS;
-    const float *a = region + position * w->region * channels;
-    float *sums = region + w->sums + (position * w->filters + filter) * w->region * DARKBN_TILE_FILTERS;
-    for (ptrdiff_t start = 0; start < w->blocks; start += depth)
-        for (ptrdiff_t p = 0; p < count; p += DARKBN_TILE_PIXELS)
-            darkbn_pixels[darkbn_least(count - p, DARKBN_TILE_PIXELS)](
-                darkbn_least(depth, w->blocks - start), a + p * channels + start * DARKBN_PANEL, DARKBN_PANEL,
-                b + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS, sums + p * DARKBN_TILE_FILTERS, start > 0);
+    const float *a = region + position * w->in_step;
+    float *sums = region + w->sums + position * w->out_step + filter % w->chunk * w->region * DARKBN_TILE_FILTERS;
+    for (ptrdiff_t start = 0; start < w->blocks; start += depth) {
+        const ptrdiff_t steps = darkbn_least(depth, w->blocks - start);
+        /* In memory the next steps or the next tile of filters follow. */
+        const float *here = b + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+        darkbn_multiply_panels(count, steps, a + start * DARKBN_PANEL, w->blocks * DARKBN_PANEL, here,
+                               here + steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS, sums, start > 0);
+    }
 }
 
 /* A region by one thread. */
 static void darkbn_winograd_region(const darkbn_winograd *w, ptrdiff_t first, ptrdiff_t count, float *region)
 {
     for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_winograd_inputs(w, first, count, block, region);
-    for (ptrdiff_t position = 0; position < w->positions; ++position)
-        for (ptrdiff_t filter = 0; filter < w->filters; ++filter)
-            darkbn_winograd_multiply(w, count, position, filter, region);
-    for (ptrdiff_t block = 0; block < darkbn_blocks(w->g->n); ++block)
-        darkbn_winograd_outputs(w, first, count, block, region + w->sums);
+    for (ptrdiff_t filter = 0; filter < w->filters; filter += w->chunk) {
+        const ptrdiff_t last = darkbn_least(filter + w->chunk, w->filters);
+        for (ptrdiff_t position = 0; position < w->positions; ++position)
+            for (ptrdiff_t f = filter; f < last; ++f) darkbn_winograd_multiply(w, count, position, f, region);
+        const ptrdiff_t blocks = darkbn_least(last * DARKBN_TILE_BLOCKS, darkbn_blocks(w->g->n));
+        for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < blocks; ++block)
+            darkbn_winograd_outputs(w, first, count, block, region + w->sums);
+    }
 }
 
 /* The only region, by all threads. */
@@ -279,7 +337,7 @@ static void darkbn_winograd_together(const darkbn_winograd *w, float *region, in
     {
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_winograd_inputs(w, 0, w->tiles, block, region);
-#pragma omp for schedule(dynamic, 4)
+#pragma omp for schedule(dynamic, 8)
         for (ptrdiff_t i = 0; i < products; ++i)
             darkbn_winograd_multiply(w, w->tiles, i / w->filters, i % w->filters, region);
 #pragma omp for schedule(dynamic)
