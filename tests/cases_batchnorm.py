@@ -21,6 +21,8 @@ SHAPES = [
     {"b": 5, "c": 3, "s": 361},  # blocks of several rows, and a rest
     {"b": 2, "c": 3, "s": 1025},
     {"b": 2, "c": 5, "s": 4133},
+    {"b": 6, "c": 3, "s": 5500},  # several pieces of rows, all threads on one channel
+    {"b": 2, "c": 3, "s": 40001},  # several pieces of a row
 ]
 
 OFFSET, DEVIATION = 1000.0, 1e-2
