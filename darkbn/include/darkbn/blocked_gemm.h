@@ -11,6 +11,7 @@
 #define DARKBN_GEMM_PANELS (96 / DARKBN_TILE_PIXELS) /* most panels of a task */
 #define DARKBN_GEMM_PIXELS (DARKBN_GEMM_PANELS * DARKBN_TILE_PIXELS)
 #define DARKBN_GEMM_STEPS 32                         /* steps whose filters stay in the first-level cache */
+#define DARKBN_GEMM_IN_PLACE 8 /* most tiles of filters for which pixels are not packed */
 #define DARKBN_GEMM_TILES (256 / DARKBN_TILE_FILTERS) /* most tiles of filters whose sums wait for further steps */
 
 /* Sizes that follow from a convolution. */
@@ -105,9 +106,13 @@ static ptrdiff_t darkbn_gemm_floats(const darkbn_gemm_sizes *s, ptrdiff_t batch,
 /* offsets[tap * pixels + p]: the pixel of a plane that output p of `first`... reads at that tap, -1 outside. */
 static void darkbn_pixel_offsets(const darkbn_blocked *g, ptrdiff_t first, ptrdiff_t pixels, int32_t *offsets)
 {
+    ptrdiff_t out_y = first / g->out_w, out_x = first % g->out_w;
     for (ptrdiff_t p = 0; p < pixels; ++p) {
-        const ptrdiff_t y = (first + p) / g->out_w * g->stride_y - g->pad;
-        const ptrdiff_t x = (first + p) % g->out_w * g->stride_x - g->pad;
+        const ptrdiff_t y = out_y * g->stride_y - g->pad, x = out_x * g->stride_x - g->pad;
+        if (++out_x == g->out_w) {
+            out_x = 0;
+            ++out_y;
+        }
         for (ptrdiff_t i = 0; i < g->size; ++i) {
             const ptrdiff_t row = y + i * g->dilation;
             for (ptrdiff_t j = 0; j < g->size; ++j) {
@@ -127,11 +132,10 @@ DARKBN_INLINE void darkbn_copy_block(float *to, const float *from)
 
 /* Steps [start, start + depth) of `pixels` pixels: panel[(step * DARKBN_TILE_PIXELS + pixel) * 8 + channel]. */
 static void darkbn_pack_panels(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const float *x, ptrdiff_t first,
-                               ptrdiff_t pixels, ptrdiff_t start, ptrdiff_t depth, const int32_t *offsets, float *to)
+                               ptrdiff_t pixels, ptrdiff_t start, ptrdiff_t depth, int whole, const int32_t *offsets,
+                               float *to)
 {
     static const float zeros[DARKBN_BLOCK] = {0};
-    const int whole = s->taps == 1 && g->stride_y == 1 && g->stride_x == 1 && g->pad == 0 && g->h == g->out_h
-                      && g->w == g->out_w;
     const ptrdiff_t panels = darkbn_panels(pixels);
     for (ptrdiff_t step = start; step < start + depth; ++step) {
         const float *plane = x + step / s->taps * g->x.plane;
@@ -170,16 +174,26 @@ static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s
     const float *bias = g->packed + group * s->tiles * DARKBN_TILE_FILTERS;
     const float *filters = g->packed + s->groups * s->tiles * DARKBN_TILE_FILTERS + group * s->tiles * tile_floats;
     int32_t *offsets = (int32_t *)(local + cut->offsets);
-    darkbn_pixel_offsets(g, first, pixels, offsets);
+    /* Each output reads the pixel at its own place: where few filters would pay for it, nothing is packed. */
+    const int whole = s->taps == 1 && g->stride_y == 1 && g->stride_x == 1 && g->pad == 0 && g->h == g->out_h
+                      && g->w == g->out_w;
+    const int in_place = whole && tiles <= DARKBN_GEMM_IN_PLACE;
+    if (!whole) darkbn_pixel_offsets(g, first, pixels, offsets);
     for (ptrdiff_t start = 0; start < s->steps; start += cut->depth) {
         const ptrdiff_t depth = darkbn_least(cut->depth, s->steps - start);
-        darkbn_pack_panels(g, s, x, first, pixels, start, depth, offsets, local);
+        darkbn_pixels_at a = {local, depth * DARKBN_PANEL, 0, DARKBN_PANEL};
+        if (in_place) {
+            const darkbn_pixels_at there = {x + start * g->x.plane + first * DARKBN_BLOCK, 0, DARKBN_BLOCK, g->x.plane};
+            a = there;
+        } else {
+            darkbn_pack_panels(g, s, x, first, pixels, start, depth, whole, offsets, local);
+        }
         for (ptrdiff_t t = tile0; t < tile0 + tiles; ++t) {
             const int several = cut->depth < s->steps;
             float *sums = local + cut->sums + (several ? (t - tile0) * cut->pixels * DARKBN_TILE_FILTERS : 0);
             const float *b = filters + t * tile_floats + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
-            darkbn_multiply_panels(pixels, depth, local, depth * DARKBN_PANEL, b,
-                                   t + 1 < tile0 + tiles ? b + tile_floats : NULL, sums, start > 0);
+            darkbn_multiply_panels(pixels, depth, a, b, t + 1 < tile0 + tiles ? b + tile_floats : NULL, sums,
+                                   start > 0);
             if (start + depth == s->steps)
                 darkbn_finish_tile(&g->finish, image, group * group_blocks + t * DARKBN_TILE_BLOCKS,
                                    group_blocks - t * DARKBN_TILE_BLOCKS, first, pixels, sums,

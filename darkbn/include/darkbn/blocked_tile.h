@@ -111,10 +111,16 @@ DARKBN_INLINE ptrdiff_t darkbn_panel_start(ptrdiff_t i, ptrdiff_t panels, ptrdif
     return i * pixels / panels;
 }
 
-/* The product of packed panels, `panel_step` floats apart, and a tile's filters. `next` are the filters of the next
- * call, brought near meanwhile. */
-static void darkbn_multiply_panels(ptrdiff_t pixels, ptrdiff_t steps, const float *a, ptrdiff_t panel_step,
-                                   const float *b, const float *next, float *sums, int more)
+/* Pixels as the tiles read them: panel i, which begins with pixel p, is at data + i * panel + p * pixel, and its steps
+ * are `step` floats apart. */
+typedef struct darkbn_pixels_at {
+    const float *data;
+    ptrdiff_t panel, pixel, step;
+} darkbn_pixels_at;
+
+/* sums (+)= pixels times a tile's filters. `next` are the filters of the next call, brought near meanwhile. */
+static void darkbn_multiply_panels(ptrdiff_t pixels, ptrdiff_t steps, darkbn_pixels_at a, const float *b,
+                                   const float *next, float *sums, int more)
 {
     const ptrdiff_t panels = darkbn_panels(pixels), floats = steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
     for (ptrdiff_t i = 0, asked = 0; i < panels; ++i) {
@@ -122,8 +128,8 @@ static void darkbn_multiply_panels(ptrdiff_t pixels, ptrdiff_t steps, const floa
         const ptrdiff_t rows = darkbn_panel_start(i + 1, panels, pixels) - start;
         const float *ahead = next && asked < floats ? next + asked : NULL;
         asked += steps * DARKBN_ASKED * DARKBN_LINE;
-        darkbn_pixels[rows](steps, a + i * panel_step, DARKBN_PANEL, b, sums + start * DARKBN_TILE_FILTERS, more,
-                            ahead);
+        darkbn_pixels[rows](steps, a.data + i * a.panel + start * a.pixel, a.step, b,
+                            sums + start * DARKBN_TILE_FILTERS, more, ahead);
     }
 }
 

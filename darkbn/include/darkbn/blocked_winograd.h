@@ -1,9 +1,9 @@
 /* Winograd convolutions of blocked maps: 3x3, stride 1, in tiles of 2x2 or 4x4 outputs.
  *
  * A tile of m x m outputs takes (m + 2)^2 multiplications a channel and filter instead of 9 m^2 (Lavin and Gray 2015,
- * arXiv:1509.09308). Points: 0, 1, -1, infinity for m = 2; 0, +-sqrt(1/2), +-sqrt(2), infinity for m = 4, whose
- * error is a third of that of the usual 0, +-1, +-2 (1.3e-6 of max|y| at 128 channels; direct sums have 0.3e-6). Tiles of 6x6
- * have 7.6e-6 with the best points, too much for a network.
+ * arXiv:1509.09308). Points: 0, 1, -1, infinity for m = 2; 0, +-sqrt(1/2), +-sqrt(2), infinity for m = 4, with a third
+ * of the error of the usual 0, +-1, +-2 (1.3e-6 of max|y| at 128 channels; direct sums have 0.3e-6). Tiles of 6x6 have
+ * 7.6e-6 with the best points, too much for a network.
  *
  * Three phases per region of tiles: transform the input, one product of matrices per position, transform back. A large
  * map is cut in regions that fit a core's cache, one thread each; in a small one all threads share every phase. */
@@ -310,8 +310,9 @@ static void darkbn_winograd_multiply(const darkbn_winograd *w, ptrdiff_t count, 
         const ptrdiff_t steps = darkbn_least(depth, w->blocks - start);
         /* In memory the next steps or the next tile of filters follow. */
         const float *here = b + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
-        darkbn_multiply_panels(count, steps, a + start * DARKBN_PANEL, w->blocks * DARKBN_PANEL, here,
-                               here + steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS, sums, start > 0);
+        const darkbn_pixels_at panels = {a + start * DARKBN_PANEL, w->blocks * DARKBN_PANEL, 0, DARKBN_PANEL};
+        darkbn_multiply_panels(count, steps, panels, here, here + steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS,
+                               sums, start > 0);
     }
 }
 
