@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from darkbn.detect import Detection
     from darkbn.inference.plan import Plan
+    from darkbn.inference.profile import Profile
     from darkbn.summary import Summary
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Network:
         self.training = False
         self.version = 0
         self._plan: Plan | None = None
+        self._tuned = False
         self._state = NetworkState(layers=self.layers, rng=np.random.default_rng(seed))
         self._allocate(training)
         for layer in self.layers:
@@ -280,7 +282,7 @@ class Network:
         ]
         return joined if len(joined) > 1 else joined[0]
 
-    def compile(self, outputs: Iterable[int] | None = None) -> Plan:
+    def compile(self, outputs: Iterable[int] | None = None, *, tune: bool = False) -> Plan:
         """A plan: the network with its present parameters as a list of steps made to run fast.
 
         The network is not changed. `predict`, `detect` and `classify` compile one when they need it and again after
@@ -290,13 +292,29 @@ class Network:
         Args:
             outputs: indices of layers whose outputs are wanted, negative ones from the end; None: what `predict` and
                 `detect` need: all detection heads, else the output layer.
+            tune: measure how each convolution is computed fastest instead of estimating it. Takes seconds; what was
+                measured is remembered for this machine (`darkbn.inference.tune`). The plans that this network makes
+                by itself are tuned from then on, too.
 
         Raises:
-            DarkbnError: there is no such layer.
+            DarkbnError: there is no such layer; tune on another device than "cpu".
         """
         from darkbn.inference.plan import compile_network
 
-        return compile_network(self, outputs)
+        if tune and not self._tuned:
+            self._tuned, self._plan = True, None
+        return compile_network(self, outputs, tune=self._tuned)
+
+    def profile(self, x: Any = None, *, repeat: int = 10) -> Profile:
+        """Where the time of a prediction goes, step by step; `str()` of it is a table.
+
+        Args:
+            x: input of shape `input_shape`; None: random numbers.
+            repeat: passes, of which medians are taken.
+        """
+        from darkbn.inference.profile import profile_plan
+
+        return profile_plan(self, self.current_plan(), x, repeat=repeat)
 
     def current_plan(self) -> Plan:
         """The plan for the network's present parameters and size, made anew if these are not those of the last."""

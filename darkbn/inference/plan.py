@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn import cpu
 from darkbn.activations import mixes_channels
 from darkbn.backend import families
 from darkbn.errors import DarkbnError, ShapeError
@@ -21,7 +22,7 @@ from darkbn.inference.lower import lower
 from darkbn.inference.memory import ALIGNMENT, Interval, assign_offsets
 from darkbn.inference.placement import Placed, lifetimes, place
 from darkbn.inference.program import INPUT, LANES, Op, Program
-from darkbn.inference.steps import Building, Call, build, op_bytes, op_flops, op_threads, workspace_size
+from darkbn.inference.steps import Building, Call, Memory, build, op_bytes, op_flops, op_threads, workspace_size
 from darkbn.layers.base import Role
 from darkbn.state import NetworkState
 
@@ -43,6 +44,7 @@ class Step:
         threads: how many it uses.
         flops: multiplications and additions.
         nbytes: bytes of the tensors that it reads and writes.
+        parameter_bytes: bytes of the parameters that it holds.
         calls: the calls that it consists of.
     """
 
@@ -52,6 +54,7 @@ class Step:
     threads: int
     flops: int
     nbytes: int
+    parameter_bytes: int
     calls: tuple[Call, ...]
 
 
@@ -68,6 +71,7 @@ class Plan:
         threads: the most that a step uses.
         input: the array that it reads, shaped as `Network.input_shape`; `run` takes what is there.
         arena_bytes: size of the memory for input, intermediate results and workspaces.
+        parameter_bytes: size of the folded and packed parameters.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Plan:
     ) -> None:
         self.outputs, self.steps, self.threads = outputs, steps, threads
         self.arena_bytes = memory.nbytes
+        self.parameter_bytes = sum(step.parameter_bytes for step in steps)
         self.input = memory.plain(INPUT).reshape(net.input_shape)
         self._arrays = [net.layers[index].output for index in outputs]
         self._memory = memory
@@ -167,6 +172,7 @@ class _Arena:
         offsets, self.nbytes = assign_offsets(intervals)
         flat = _aligned_zeros(self.nbytes // itemsize, backend)
         starts = [offset // itemsize for offset in offsets]
+        self._flat = flat
         self._roots = {root: flat[at : at + n] for root, at, n in zip(roots, starts, sizes, strict=False)}
         self._rooms = {
             op: flat[at : at + max(n, 1)]
@@ -186,6 +192,10 @@ class _Arena:
 
     def workspace(self, op: Op) -> Any:
         return self._rooms[id(op)]
+
+    def holds(self, array: Any) -> bool:
+        """Whether an array lies in this memory or in the output of a layer."""
+        return any(np.may_share_memory(array, own) for own in (self._flat, *self._external.values()))
 
 
 def _aligned_zeros(count: int, backend: Any) -> Any:
@@ -216,31 +226,49 @@ def has_blocked_kernels() -> bool:
     return {"blocked", "blocked_convolution"} <= set(families())
 
 
-def choose_fastest(op: Op, plain_input: bool) -> Method:
-    """The method that should be fastest by its estimate."""
+def methods(op: Op, plain_input: bool) -> list[Method]:
+    """The methods that can compute a convolution, the one with the best estimate first."""
     if mixes_channels(op.arguments.activation):
-        return METHODS["plain"]
-    return candidates(op.arguments.geometry, has_blocked_kernels(), plain_input)[0]
+        return [METHODS["plain"]]
+    return candidates(op.arguments.geometry, has_blocked_kernels(), plain_input)
 
 
-def compile_network(net: Network, outputs: Iterable[int] | None = None) -> Plan:
+def _chooser(net: Network, tune: bool) -> Choose:
+    """The fastest method by measurement where there is one (with tune, all are measured), else by estimate."""
+    if not tune:
+        return lambda op, plain_input: methods(op, plain_input)[0]
+    if net.backend.name != "cpu":
+        raise DarkbnError(f"tune: only the kernels of device cpu are measured, this network is on {net.backend.name}")
+    from darkbn.inference.tune import Tuner
+
+    return Tuner(net.backend, cpu.level(), net.threads, methods)
+
+
+def compile_network(net: Network, outputs: Iterable[int] | None = None, *, tune: bool = False) -> Plan:
     """A plan of a network with its present parameters; see `Network.compile`."""
     indices = default_outputs(net) if outputs is None else checked_outputs(net, outputs)
-    program = plan_program(net.layers, indices, choose_fastest)
-    placed = place(program)
+    choose = _chooser(net, tune)
+    placed = place(plan_program(net.layers, indices, choose))
+    if tune:
+        choose.save()  # type: ignore[attr-defined]
     memory = _Arena(net, placed, net.threads)
-    state = NetworkState(layers=net.layers)
-    building = Building(program, memory, net.backend, state, net.threads)
-    steps = tuple(_step(building, op) for op in placed.ops)
-    plan = Plan(net, indices, steps, memory, net.threads)
+    building = Building(placed.program, memory, net.backend, NetworkState(layers=net.layers), net.threads)
+    plan = Plan(net, indices, tuple(_step(building, op) for op in placed.ops), memory, net.threads)
     log.debug("%r", plan)
     return plan
+
+
+def parameter_bytes(call: Call, memory: Memory) -> int:
+    """Bytes of the arrays that a call is given and that are not in the plan's memory or a layer's."""
+    arrays = [a for a in getattr(call, "args", ()) if isinstance(a, np.ndarray)]
+    return sum(array.nbytes for array in arrays if not memory.holds(array))
 
 
 def _step(building: Building, op: Op) -> Step:
     program = building.program
     method = op.arguments.method if op.kind == "convolution" else ""
     itemsize = np.dtype(building.backend.dtype).itemsize
+    calls = build(building, op)
     return Step(
         op.kind,
         method,
@@ -248,5 +276,6 @@ def _step(building: Building, op: Op) -> Step:
         op_threads(program, op, building.threads),
         op_flops(program, op),
         op_bytes(program, op, itemsize),
-        tuple(build(building, op)),
+        sum(parameter_bytes(call, building.memory) for call in calls),
+        tuple(calls),
     )

@@ -6,9 +6,11 @@ A builder per kind of operation: it looks up the views once and returns calls wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from darkbn.activations import Activation, mixes_channels
 from darkbn.algorithms import Algorithm
@@ -40,6 +42,9 @@ class Memory(Protocol):
 
     def workspace(self, op: Op) -> Any:
         """A flat array for the kernel of this operation."""
+
+    def holds(self, array: Any) -> bool:
+        """Whether an array lies in this memory or in the output of a layer."""
 
 
 @dataclass(frozen=True)
@@ -144,22 +149,60 @@ def _plain_convolution(b: Building, op: Op, threads: int) -> list[Call]:
     return calls
 
 
+#: A blocked array and the first block of a slice of it.
+Slice = tuple[Any, int]
+
+
 def _blocked_convolution(b: Building, op: Op, algorithm: Algorithm, threads: int) -> Call:
-    g, kernels, plain = op.arguments.geometry, b.backend.raw.blocked_convolution, algorithm is Algorithm.FIRST
-    weights, biases = parameters(op)
-    packed = b.backend.empty((kernels.packed_size(g.n, g.c // g.groups, g.size, g.groups, int(algorithm)),))
-    kernels.pack(weights, biases, packed, g.groups, int(algorithm), b.threads)
-    x, x_block = (b.memory.plain(op.reads[0]), 0) if plain else b.memory.blocked(op.reads[0])
-    residual, residual_block = b.memory.blocked(op.reads[1]) if len(op.reads) > 1 else (None, 0)
-    out, out_block = b.memory.blocked(op.writes)
-    second = op.arguments.residual_activation
+    x = (b.memory.plain(op.reads[0]), 0) if algorithm is Algorithm.FIRST else b.memory.blocked(op.reads[0])
+    residual = b.memory.blocked(op.reads[1]) if len(op.reads) > 1 else (None, 0)
+    slices = (x, residual, b.memory.blocked(op.writes))
+    kernels, g, second = b.backend.raw.blocked_convolution, op.arguments.geometry, op.arguments.residual_activation
+    packed = _packed(g, algorithm, b.backend, *parameters(op), b.threads)
     activations = (op.arguments.activation, int(Activation.LINEAR) if second is None else second)
-    arrays, steps = (x, packed, residual, out, b.memory.workspace(op)), (g.stride_y, g.stride_x, g.dilation, g.pad)
-    if plain:
+    return _blocked_call(kernels, g, algorithm, packed, slices, b.memory.workspace(op), activations, threads)
+
+
+def _packed(g: Geometry, algorithm: Algorithm, backend: Backend, weights: Any, biases: Any, threads: int) -> Any:
+    """The parameters as the kernel wants them."""
+    kernels = backend.raw.blocked_convolution
+    packed = backend.empty((kernels.packed_size(g.n, g.c // g.groups, g.size, g.groups, int(algorithm)),))
+    kernels.pack(weights, biases, packed, g.groups, int(algorithm), threads)
+    return packed
+
+
+def _blocked_call(
+    kernels: Any, g: Geometry, algorithm: Algorithm, packed: Any, slices: tuple[Slice, Slice, Slice], workspace: Any,
+    activations: tuple[int, int], threads: int,
+) -> Call:  # fmt: skip
+    (x, x_block), (residual, residual_block), (out, out_block) = slices
+    arrays, steps = (x, packed, residual, out, workspace), (g.stride_y, g.stride_x, g.dilation, g.pad)
+    if algorithm is Algorithm.FIRST:
         places = (residual_block, out_block)
         return partial(kernels.forward_plain, *arrays, *places, g.n, g.size, *steps, *activations, threads)
     sizes = (x_block, residual_block, out_block, g.c, g.n, g.size, g.groups)
     return partial(kernels.forward, *arrays, *sizes, *steps, *activations, int(algorithm), threads)
+
+
+def trial_call(g: Geometry, method: Method, backend: Backend, threads: int, rng: np.random.Generator) -> Call:
+    """A convolution of that geometry by a blocked kernel, on random numbers, for measurements."""
+    algorithm = method.algorithm
+    if algorithm is None:
+        raise ValueError(f"method {method.name} has no blocked kernel")
+
+    def array(*shape: int) -> Any:
+        return backend.array(rng.random(shape, dtype=np.float32))
+
+    plain = Tensor(g.batch, g.c, g.h, g.w)
+    x = array(*replace(plain, layout=method.reads).shape)
+    out = array(*Tensor(g.batch, g.n, g.out_h, g.out_w, Layout.BLOCKED).shape)
+    weights, biases = array(g.n, g.c // g.groups, g.size, g.size), array(g.n)
+    packed = _packed(g, algorithm, backend, weights, biases, threads)
+    room = backend.empty((max(1, _convolution_workspace(method, g, backend, threads)),))
+    slices: tuple[Slice, Slice, Slice] = ((x, 0), (None, 0), (out, 0))
+    linear = int(Activation.LINEAR)
+    kernels = backend.raw.blocked_convolution
+    return _blocked_call(kernels, g, algorithm, packed, slices, room, (linear, linear), threads)
 
 
 def _activated(b: Building, out: Any, code: int, threads: int) -> list[Call]:

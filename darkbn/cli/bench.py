@@ -1,0 +1,101 @@
+"""`darkbn bench`: how fast a network runs here, and where its time goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from darkbn.cli.common import (
+    CfgArgument,
+    DebugOption,
+    DialectOption,
+    JsonOption,
+    ThreadsOption,
+    printable,
+    reported_errors,
+    show_note,
+    stdout,
+    write_json,
+)
+from darkbn.errors import DarkbnError
+
+if TYPE_CHECKING:
+    from darkbn.inference.profile import Profile
+
+EXAMPLES = """[bold]Examples[/bold]
+
+  darkbn bench net yolov3-tiny.cfg
+
+  darkbn bench net yolov4.cfg --profile --threads 1
+
+  darkbn bench net yolov4.cfg yolov4.weights --profile --png steps.png
+"""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure how fast networks run on this machine.")
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("net", epilog=EXAMPLES)
+def net_(
+    cfg: CfgArgument,
+    weights: Annotated[
+        Path | None, typer.Argument(metavar="WEIGHTS", help="Parameters; random ones by default.", show_default=False)
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show every step.")] = False,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images per pass.")] = 1,
+    width: Annotated[
+        int | None, typer.Option("--width", min=1, metavar="W", help="Instead of the cfg's.", show_default=False)
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option("--height", min=1, metavar="H", help="Instead of the cfg's.", show_default=False)
+    ] = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, metavar="N", help="Passes; medians are shown.")] = 10,
+    tune: Annotated[bool, typer.Option("--tune", help="Measure how to compute each layer first.")] = False,
+    threads: ThreadsOption = None,
+    json: JsonOption = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Draw the steps (needs the extra plot).", show_default=False),
+    ] = None,
+    dialect: DialectOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Time predictions of a network with random input.
+
+    GFLOP/s count the operations of the direct sum, so that Winograd's
+    convolutions can exceed the peak, which is that of a product of matrices.
+    """
+    import darkbn
+
+    with reported_errors(debug):
+        network = darkbn.load(
+            cfg, weights, batch=batch, width=width, height=height, threads=threads, dialect=dialect, seed=0
+        )
+        if tune:
+            network.compile(tune=True)
+        found = network.profile(repeat=repeat)
+        if json is not None:
+            write_json(found.as_dict(), json)
+        if json != "-":
+            _show(found, profile)
+        if png is not None:
+            _draw(found, png)
+
+
+def _show(found: Profile, profile: bool) -> None:
+    text = str(found) if profile else "\n".join(found.summary())
+    stdout().print(printable(text), markup=False)
+
+
+def _draw(found: Any, png: Path) -> None:
+    try:
+        found.plot(png)
+    except (OSError, ValueError) as error:
+        raise DarkbnError(f"{png}: cannot write the picture: {error}") from error
+    show_note(f"wrote {printable(png)}")

@@ -1,0 +1,163 @@
+"""Which method is fastest for a convolution, measured once and remembered for this machine.
+
+Measurements lie in a small JSON file in the user's cache folder (`cache_file`), one entry per geometry; the file's name
+says what they are valid for: machine, instruction-set level, threads and version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from darkbn.activations import mixes_channels
+from darkbn.backend import Backend
+from darkbn.files import atomic_write
+from darkbn.inference.algorithms import METHODS, Method
+from darkbn.inference.program import Geometry, Op
+from darkbn.version import __version__
+
+log = logging.getLogger(__name__)
+
+#: Passes of each candidate; the fastest counts.
+REPEAT = 5
+
+#: A measured method replaces the estimated one when it is so many times as fast: less is noise.
+GAIN = 1.03
+
+
+def cache_folder() -> Path:
+    """DARKBN_CACHE, or `darkbn` in the user's cache folder."""
+    named = os.environ.get("DARKBN_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "darkbn"
+
+
+@functools.cache
+def machine() -> str:
+    """The processor's name."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        names = re.findall(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
+        return f"{names[0]} x{len(names)}" if names else platform.machine()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+
+
+def cache_file(level: str, threads: int) -> Path:
+    """Where the measurements for this machine, level, number of threads and version are."""
+    key = hashlib.sha256(f"{machine()}|{level}|{threads}|{__version__}".encode()).hexdigest()[:16]
+    return cache_folder() / f"methods-{key}.json"
+
+
+def geometry_key(g: Geometry) -> str:
+    """A geometry as text."""
+    return " ".join(f"{field.name}={getattr(g, field.name)}" for field in dataclasses.fields(g))
+
+
+def read_measurements(path: Path) -> dict[str, dict[str, float]]:
+    """Seconds by method, by geometry. A file that is missing or broken is as good as empty."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        return {str(key): {str(m): float(s) for m, s in row.items() if m in METHODS} for key, row in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: not used, measuring anew: %s", path, error)
+        return {}
+
+
+def write_measurements(path: Path, seconds: dict[str, dict[str, float]], level: str, threads: int) -> None:
+    """Add measurements to the file, which appears whole or not at all. One that cannot be written is no error."""
+    document = {
+        "machine": machine(), "level": level, "threads": threads, "version": __version__,
+        "seconds": read_measurements(path) | seconds,
+    }  # fmt: skip
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write((json.dumps(document, indent=1) + "\n").encode())
+    except OSError as error:
+        log.warning("%s: measurements are not remembered: %s", path, error)
+
+
+class Tuner:
+    """Chooses methods by measurement; see `darkbn.inference.layout.Choose`.
+
+    Attributes:
+        measured: seconds by method, by geometry: what was read from the file and what was added.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        level: str,
+        threads: int,
+        candidates: Callable[[Op, bool], list[Method]],
+        measure: Callable[[Geometry, Method, Backend, int], float] | None = None,
+    ) -> None:
+        """
+        Args:
+            backend: whose kernels are timed.
+            level: instruction-set level, for the name of the file.
+            threads: that kernels may use.
+            candidates: the methods that can compute an operation, best estimate first.
+            measure: times a method; for tests.
+        """
+        self.backend, self.level, self.threads = backend, level, threads
+        self._candidates, self._measure = candidates, measure or time_method
+        self.path = cache_file(level, threads)
+        self.measured = read_measurements(self.path)
+        self._new: dict[str, dict[str, float]] = {}
+
+    def __call__(self, op: Op, plain_input: bool) -> Method:
+        """The fastest method of a convolution."""
+        found = self._candidates(op, plain_input)
+        if len(found) == 1 or mixes_channels(op.arguments.activation):
+            return found[0]
+        times = self.times(op.arguments.geometry, found)
+        estimated, fastest = found[0], min(found, key=lambda m: times[m.name])
+        return fastest if times[fastest.name] * GAIN < times[estimated.name] else estimated
+
+    def times(self, g: Geometry, methods: list[Method]) -> dict[str, float]:
+        """Seconds of each method, measured where they are not known."""
+        key = geometry_key(g)
+        row = self.measured.setdefault(key, {})
+        missing = [m for m in methods if m.name not in row]
+        for method in missing:
+            row[method.name] = self._measure(g, method, self.backend, self.threads)
+        if missing:
+            self._new[key] = row
+        return row
+
+    def save(self) -> None:
+        """Remember what was measured since it was made."""
+        if self._new:
+            write_measurements(self.path, self._new, self.level, self.threads)
+            self._new = {}
+
+
+def time_method(g: Geometry, method: Method, backend: Backend, threads: int) -> float:
+    """Seconds of a convolution with random numbers: the least of several passes."""
+    from darkbn.inference.steps import trial_call
+
+    call = trial_call(g, method, backend, threads, np.random.default_rng(0))
+    best = np.inf
+    for turn in range(REPEAT + 1):
+        start = time.perf_counter()
+        call()
+        if turn:  # the first one warms up
+            best = min(best, time.perf_counter() - start)
+    return float(best)
