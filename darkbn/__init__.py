@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from darkbn.explain import explain_batchnorm
+    from darkbn.gradients import gradcheck
     from darkbn.interop.onnx import export_onnx, verify_onnx
     from darkbn.interop.opencv import blob_from_image, read_net_from_darknet
     from darkbn.network import Network, load
@@ -47,6 +48,7 @@ _HOMES = {
     "explain": ("explain_batchnorm",),
     "interop.onnx": ("export_onnx", "verify_onnx"),
     "interop.opencv": ("blob_from_image", "read_net_from_darknet"),
+    "gradients": ("gradcheck",),
     "network": ("Network", "load"),
     "state": ("NetworkState", "UpdateArgs"),
     "version": ("__version__",),
@@ -75,6 +77,7 @@ __all__ = [
     "explain_batchnorm",
     "export_onnx",
     "get_convention",
+    "gradcheck",
     "layers",
     "load",
     "read_cfg",

@@ -164,7 +164,7 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         l.weight_updates *= 1.00001
 
     monkeypatch.setattr(connected, "backward_connected_layer", slightly_wrong)
-    with pytest.raises(AssertionError, match=r"weight_updates of layer .: error 1e-05"):
+    with pytest.raises(AssertionError, match=r"weights of layer . \[connected\]: error 1e-05"):
         check_gradients(ROWS["connected"][1], "darknet")
 
 

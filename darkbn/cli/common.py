@@ -206,6 +206,10 @@ class Progress:
     def advance(self) -> None:
         self._bar.advance(self._task)
 
+    def at(self, done: int, total: int) -> None:
+        """Say how much is done of how much."""
+        self._bar.update(self._task, completed=done, total=total)
+
     def print(self, text: Any) -> None:
         """A result."""
         self._out.print(text)

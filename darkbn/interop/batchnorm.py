@@ -101,7 +101,7 @@ class Layout:
         array = float_array(self.who, name, value)
         if array.shape != self.shape:
             raise ShapeError(f"{self.who}: {name} must have shape {self.shape}, found {array.shape}")
-        block = self.backend.array(array).reshape(self.block)
+        block: Array = self.backend.array(array).reshape(self.block)
         return block.copy() if copy and np.shares_memory(block, array) else block
 
     def give(self, block: Array) -> Array:
