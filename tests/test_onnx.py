@@ -13,6 +13,7 @@ import pytest
 
 import darkbn
 from darkbn.activations import CODES, NAMES
+from darkbn.boxes import correct_boxes, nms_sort
 from darkbn.errors import DarkbnError
 from darkbn.layers import BY_SECTION
 
@@ -218,6 +219,19 @@ def check(net: Any, tmp_path: Path, **options: Any) -> Any:
     return result
 
 
+def some(kind: str, *quick: str) -> list[Any]:
+    """Reference cases, of which only those with these words in their names belong to a quick run."""
+    found = goldens.cases(kind)
+    if not any(case.values[0] for case in found):
+        return found
+    return [
+        case
+        if any(word in str(case.id) for word in quick)
+        else pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+        for case in found
+    ]
+
+
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize(
     ("cfg", "dialect"), [(DARKNET, "darknet"), (ALEXEYAB, "alexeyab")], ids=["darknet", "alexeyab"]
@@ -250,7 +264,7 @@ def test_activations(name: str, tmp_path: Path) -> None:
     assert goldens.error(found, net.forward(x)) < 1e-6
 
 
-@pytest.mark.parametrize("case", goldens.cases("layer"))
+@pytest.mark.parametrize("case", some("layer", "local-", "shortcut-", "reorg-flatten", "act-plse", "conv_lstm-"))
 def test_layers_of_the_reference_cases(case: goldens.Case, tmp_path: Path) -> None:
     if "pj-route-groups-ignored" in case.quirks:
         pytest.skip("its weights are those of another network")
@@ -290,6 +304,7 @@ def test_windows_that_see_nothing_but_padding(tmp_path: Path) -> None:
         ({"opset": 12}, "opset must be 13"),
         ({"heads": "boxes"}, "heads must be one of raw, decoded, nms"),
         ({"batch": 0}, "batch must be"),
+        ({"nms_kind": "soft", "heads": "nms"}, "nms_kind must be one of"),
         ({"names": ["one"]}, "1 names for 3 classes"),
     ],
 )
@@ -368,6 +383,27 @@ def test_heads(name: str, heads: str, tmp_path: Path) -> None:
         assert found.shape[1] == 7
         assert (found[:, 2] > 0.1).all()
         assert len(found) > 0
+
+
+@pytest.mark.parametrize("kind", ["default", "greedynms", "diounms", "cornersnms"])
+def test_suppression(kind: str, tmp_path: Path) -> None:
+    net = random_net(networks.TWO_HEADS.replace("num=4", f"num=4\nnms_kind={kind}\nbeta_nms=.8"), "alexeyab", batch=2)
+    check(net, tmp_path, heads="nms", threshold=0.1, nms=0.3, batch="dynamic")
+    nodes = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert ("Loop" in nodes) == (kind in ("greedynms", "diounms"))
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    x = np.random.default_rng(0).uniform(0, 1, net.input_shape).astype(np.float32)
+    (found,) = session.run(None, {"input": x})
+    plain = onnx_model(net, heads="nms", threshold=0.1, nms=0.3, nms_kind="default").SerializeToString()
+    (other,) = onnxruntime.InferenceSession(plain).run(None, {"input": x})
+    assert (len(found) > len(other)) == (kind in ("greedynms", "diounms"))
+    net_without_objects = random_net(networks.TWO_HEADS, "darknet")
+    for layer in net_without_objects.layers:
+        if layer.type == "convolutional":
+            layer.biases[...] = -50
+    model = onnx_model(net_without_objects, heads="nms", nms_kind=kind).SerializeToString()
+    (none,) = onnxruntime.InferenceSession(model).run(None, {"input": x[:1]})
+    assert none.shape == (0, 7)
 
 
 def test_a_wrong_suppression_is_found(tmp_path: Path) -> None:
@@ -508,3 +544,51 @@ def test_a_model_that_computes_something_else_is_not_written(tmp_path: Path) -> 
     with pytest.raises(DarkbnError, match=r"model\.onnx is not written: .*layer_\d+"):
         export_onnx(net, tmp_path / "model.onnx", tolerance=1e-12)
     assert list(tmp_path.iterdir()) == []
+
+
+# -- the reference cases
+
+
+@pytest.mark.parametrize("case", some("net", "cifar.test__pjreddie", "yolov2-tiny__pjreddie", "yolov4-tiny__alexeyab"))
+def test_official_networks(case: goldens.Case, tmp_path: Path) -> None:
+    for key in case.keys(r"file\..*"):
+        path = tmp_path / key.removeprefix("file.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(case[key])
+    (tmp_path / "net.cfg").write_text(case["cfg"])
+    goldens.helper().write_weights(case.data, tmp_path / "net.weights")
+    check(case.load(tmp_path / "net.weights", tmp_path / "net.cfg"), tmp_path)
+
+
+@pytest.mark.parametrize("heads", ["decoded", "nms"])
+@pytest.mark.parametrize("case", some("detect", "yolo-fastest-1.1-dog__", "mobilenetv2-yolov3-nano-coco-horses"))
+def test_detections_of_darknet(case: goldens.Case, heads: str, tmp_path: Path) -> None:
+    """The model's outputs are what Darknet found in the photos, without any code but un-letterboxing."""
+    if "input-" in case.name:
+        pytest.skip("an input, no detections")
+    path = goldens.folder() / "models" / case["model"] / case["model"]
+    net = case.load(path.with_suffix(path.suffix + ".weights"), path.with_suffix(path.suffix + ".cfg"))
+    x = goldens.Case(goldens.folder() / case["input_case"])["tensor"][np.newaxis]
+    width, height = map(int, case["image_size"])
+    letterbox = bool(case["letterbox"])
+    for key in case.keys(r"thresh.*\.detections"):
+        threshold = float(key.removesuffix(".detections").removeprefix("thresh"))
+        how = {"threshold": threshold, "nms": float(case["nms"])}
+        model = onnx_model(net, heads=heads, **how).SerializeToString()
+        found = onnxruntime.InferenceSession(model).run(None, {"input": x})
+        if heads == "decoded":
+            boxes = correct_boxes(found[0][0], width, height, net.width, net.height, letterbox=letterbox)
+            scores = np.where(found[1][0] > threshold, found[1][0], 0)
+            scores = nms_sort(boxes, scores, how["nms"], kind="greedynms")
+            places, classes = np.nonzero(scores)
+            rows = np.column_stack([classes, scores[places, classes], boxes[places]])
+        else:
+            boxes = correct_boxes(found[0][:, 3:], width, height, net.width, net.height, letterbox=letterbox)
+            rows = np.column_stack([found[0][:, 1:3], boxes])
+        rows = rows[np.argsort(-rows[:, 1], kind="stable")]
+        if heads == "nms" and letterbox:
+            # Overlap is measured before un-letterboxing, which stretches distances: boxes at the limit may differ.
+            assert abs(len(rows) - len(case[key])) <= 1
+            continue
+        assert rows[:, 0].tolist() == case[key][:, 0].tolist()
+        assert goldens.error(rows[:, 1:], case[key][:, 1:], 1.0) < 1e-4

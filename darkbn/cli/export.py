@@ -68,6 +68,10 @@ def export(
         float, typer.Option("--threshold", "-t", min=0, max=1, metavar="P", help="With nms: score to exceed.")
     ] = 0.25,
     nms: Annotated[float, typer.Option("--nms", min=0, max=1, metavar="IOU", help="With nms: allowed overlap.")] = 0.45,
+    nms_kind: Annotated[
+        str | None,
+        typer.Option("--nms-kind", metavar="KIND", help="With nms: the cfg's, or default for the plain operator."),
+    ] = None,
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="Put batch normalization into the weights, or keep it.")
     ] = True,
@@ -112,6 +116,7 @@ def export(
             float16=float16,
             threshold=threshold,
             nms=nms,
+            nms_kind=nms_kind,
             names=_names(net, names, data),
             verify=verify,
             tolerance=tolerance,

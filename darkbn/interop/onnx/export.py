@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.boxes import NMS_KINDS
 from darkbn.detect import default_letterbox
 from darkbn.errors import DarkbnError
 from darkbn.extras import require
@@ -68,6 +69,7 @@ def export_onnx(
     float16: bool = False,
     threshold: float = 0.25,
     nms: float = 0.45,
+    nms_kind: str | None = None,
     names: Sequence[str] | None = None,
     letterbox: bool | None = None,
     verify: bool | None = None,
@@ -93,7 +95,9 @@ def export_onnx(
             objectness times probability. "nms": `detections` (k, 7): image, class, score, x, y, w, h after
             suppression. Networks without detection layers give their last layer whatever this says.
         float16: weights and computation in half precision; inputs and outputs stay float32.
-        threshold, nms: with heads="nms": what scores must exceed, and the IoU that two boxes of a class may have.
+        threshold, nms: with heads="nms": what scores must exceed, and the overlap that two boxes of a class may have.
+        nms_kind: how overlap is measured, as in `darkbn.boxes.nms_sort`; None = as the network says. "default" is the
+            NonMaxSuppression operator, which every program has; "greedynms" and "diounms" need Loop, too.
         names: labels of the classes for the metadata; None = the built-in ones when their number fits.
         letterbox: whether pictures are to be letterboxed, for the metadata; None = as the dialect's detector does.
         verify: run the file in onnxruntime and compare; None = if onnxruntime is installed. A file that differs is
@@ -114,6 +118,7 @@ def export_onnx(
         float16=float16,
         threshold=threshold,
         nms=nms,
+        nms_kind=nms_kind,
         names=names,
         letterbox=letterbox,
     )
@@ -167,6 +172,7 @@ def onnx_model(
     float16: bool = False,
     threshold: float = 0.25,
     nms: float = 0.45,
+    nms_kind: str | None = None,
     names: Sequence[str] | None = None,
     letterbox: bool | None = None,
 ) -> Any:
@@ -174,16 +180,17 @@ def onnx_model(
     require("onnx", extra="onnx")
     if heads not in HEADS:
         raise DarkbnError(f"heads must be one of {', '.join(HEADS)}, found {heads!r}")
+    suppression = _suppression(net, threshold, nms, nms_kind)
     e = Exporter(net, _wanted(net, batch, dynamic_size, fold, opset, float16))
     e.run(WRITERS)
     e.g.dtype = np.float32  # what follows is small, and float16 has too few digits for places
     if heads == "raw" or not net.heads:
         _raw_outputs(e)
     else:
-        _box_outputs(e, heads, threshold, nms)
+        _box_outputs(e, heads, suppression)
     metadata = _metadata(net, e.wanted, heads, names, letterbox)
     if heads == "nms" and net.heads:
-        metadata |= {"threshold": json.dumps(threshold), "nms": json.dumps(nms)}
+        metadata |= {key: json.dumps(value) for key, value in suppression.items()}
     return e.g.model(Path(net.cfg.file).stem or "darknet", _description(net), metadata)
 
 
@@ -230,13 +237,30 @@ def _open_shape(e: Exporter, shape: tuple[int, ...]) -> list[int | str | None]:
     return sizes
 
 
-def _box_outputs(e: Exporter, heads: str, threshold: float, nms: float) -> None:
+def _suppression(net: Network, threshold: float, nms: float, kind: str | None) -> dict[str, Any]:
+    """What decides which boxes are left, by the names that it has in the metadata."""
+    options: Any = net.heads[-1].options if net.heads else None
+    kind = getattr(options, "nms_kind", "default") if kind is None else kind
+    if kind not in NMS_KINDS:
+        raise DarkbnError(f"nms_kind must be one of {', '.join(NMS_KINDS)}, found {kind!r}")
+    return {"threshold": threshold, "nms": nms, "nms_kind": kind, "beta_nms": getattr(options, "beta_nms", 0.6)}
+
+
+def _box_outputs(e: Exporter, heads: str, suppression: dict[str, Any]) -> None:
     boxes, scores = head_writers.decode(e)
     e.g.rename(boxes, "boxes", 0)
     e.g.rename(scores, "scores", 0)
     if heads == "nms":
         e.g.scope = "nms"
-        found = head_writers.suppress(e, "boxes", "scores", threshold, nms)
+        found = head_writers.suppress(
+            e,
+            "boxes",
+            "scores",
+            threshold=suppression["threshold"],
+            overlap=suppression["nms"],
+            kind=suppression["nms_kind"],
+            beta=suppression["beta_nms"],
+        )
         e.g.rename(found, "detections", 0)
         e.g.outputs.insert(0, ("detections", ["detections", 7]))
         return

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.boxes import DIOU_EXPONENT
+from darkbn.extras import require
 from darkbn.gaussian import OBJECTNESS, TO_CENTER
 from darkbn.interop.onnx.exporter import INPUT, Exporter
 from darkbn.interop.onnx.sections import section
@@ -239,27 +241,108 @@ def _as_float(e: Exporter, x: str) -> str:
 # -- suppression -------------------------------------------------------------------------------------------------------
 
 
-def suppress(e: Exporter, boxes: str, scores: str, threshold: float, overlap: float) -> str:
+def suppress(e: Exporter, boxes: str, scores: str, *, threshold: float, overlap: float, kind: str, beta: float) -> str:
     """Detections (k, 7): image, class, score, x, y, w, h of what is left after non-maximum suppression per class.
 
     Args:
         e: the exporter.
         boxes, scores: as `decode` gives them.
         threshold: scores must exceed it.
-        overlap: boxes whose IoU with a better one of their class exceeds it are dropped.
+        overlap: boxes whose overlap with a better one of their class exceeds it are dropped.
+        kind, beta: measure of the overlap, as in `darkbn.boxes.nms_sort`. For "default" and "cornersnms" it is IoU,
+            for which ONNX has an operator. For the others that operator only picks and sorts, and the rest is written
+            out (pairs of boxes, and a loop).
     """
-    g = e.g
+    g, plain = e.g, kind in ("default", "cornersnms")
     by_class = g.op("Transpose", scores, perm=[0, 2, 1])
     chosen = g.op(
         "NonMaxSuppression",
         boxes,
         by_class,
         g.constant([_ALL]),
-        g.constant([float(overlap)], "overlap", np.float32),
+        g.constant([float(overlap) if plain else 1.0], "overlap", np.float32),
         g.constant([float(threshold)], "threshold", np.float32),
         center_point_box=1,
     )
-    numbers = _as_float(e, g.slice(chosen, (1,), (0,), (2,)))
+    numbers = g.slice(chosen, (1,), (0,), (2,))
     score = g.reshape(g.op("GatherND", by_class, chosen), (-1, 1))
     box = g.op("GatherND", boxes, g.op("Gather", chosen, g.constant([0, 2]), axis=1))
-    return g.op("Concat", numbers, score, box, axis=1)
+    rows = g.op("Concat", _as_float(e, numbers), score, box, axis=1)
+    if plain:
+        return rows
+    exponent = beta if kind == "diounms" else DIOU_EXPONENT
+    near = g.op("Greater", _distance_iou(e, box, exponent), g.scalar(overlap))
+    return g.op("Compress", rows, _kept(e, g.op("And", near, _earlier_of_the_same(e, numbers))), axis=0)
+
+
+def _distance_iou(e: Exporter, box: str, exponent: float) -> str:
+    """IoU less a power of the relative centre distance, of each of k boxes with each, (k, k)."""
+    g = e.g
+
+    def pair(column: str, operator: str) -> str:
+        return g.op(operator, column, g.op("Transpose", column, perm=[1, 0]))
+
+    shared, outer, apart, area = "", "", "", ""
+    for axis in (0, 1):
+        centre, size = (g.slice(box, (1,), (k,), (k + 1,)) for k in (axis, axis + 2))
+        half = g.op("Mul", size, g.scalar(0.5))
+        low, high = g.op("Sub", centre, half), g.op("Add", centre, half)
+        inner = g.op("Relu", g.op("Sub", pair(high, "Min"), pair(low, "Max")))
+        across, offset = g.op("Sub", pair(high, "Max"), pair(low, "Min")), pair(centre, "Sub")
+        across, offset = g.op("Mul", across, across), g.op("Mul", offset, offset)
+        shared = g.op("Mul", shared, inner) if shared else inner
+        outer = g.op("Add", outer, across) if outer else across
+        apart = g.op("Add", apart, offset) if apart else offset
+        area = g.op("Mul", area, size) if area else size
+    covered = g.op("Sub", pair(area, "Add"), shared)
+    distance = g.op("Pow", _quotient(e, apart, outer), g.scalar(exponent))
+    return g.op("Sub", _quotient(e, shared, covered), distance)
+
+
+def _quotient(e: Exporter, numerator: str, denominator: str) -> str:
+    """0 where the denominator is 0."""
+    positive = e.g.op("Greater", denominator, e.g.scalar(0.0))
+    return e.g.op("Div", numerator, e.g.op("Where", positive, denominator, e.g.scalar(1.0)))
+
+
+def _earlier_of_the_same(e: Exporter, numbers: str) -> str:
+    """(k, k): whether the row's detection comes before the column's, in the same image and class."""
+    g = e.g
+    places = g.op("Range", g.constant(0), g.op("Gather", g.op("Shape", numbers), g.constant(0), axis=0), g.constant(1))
+    related = g.op("Less", g.reshape(places, (-1, 1)), g.reshape(places, (1, -1)))
+    for column in (0, 1):
+        number = g.slice(numbers, (1,), (column,), (column + 1,))
+        related = g.op("And", related, g.op("Equal", number, g.op("Transpose", number, perm=[1, 0])))
+    return related
+
+
+def _kept(e: Exporter, drops: str) -> str:
+    """(k,) bool: what is left when the detections, best first, drop what `drops` (k, k) says, unless dropped.
+
+    All are kept at first; then, until nothing changes, those are that no kept one drops. Each round settles at least
+    one more from the beginning.
+    """
+    g = e.g
+    matrix = _as_float(e, drops)
+    count = g.lengths(drops, [0])
+    every = g.op("Expand", g.scalar(1.0), g.op("Concat", g.constant([1]), count, axis=0))
+    onnx = require("onnx", extra="onnx")
+    make, tensor, types = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto
+    body = onnx.helper.make_graph(
+        [
+            make("MatMul", ["nms.kept", matrix], ["nms.droppers"]),
+            make("Cast", ["nms.droppers"], ["nms.dropped"], to=types.BOOL),
+            make("Not", ["nms.dropped"], ["nms.free"]),
+            make("Cast", ["nms.free"], ["nms.now"], to=types.FLOAT),
+            make("Sub", ["nms.now", "nms.kept"], ["nms.difference"]),
+            make("Abs", ["nms.difference"], ["nms.changes"]),
+            make("ReduceSum", ["nms.changes"], ["nms.changed"], keepdims=0),
+            make("Cast", ["nms.changed"], ["nms.again"], to=types.BOOL),
+        ],
+        "keep",
+        [tensor("nms.round", types.INT64, []), tensor("nms.go", types.BOOL, []), tensor("nms.kept", types.FLOAT, None)],
+        [tensor("nms.again", types.BOOL, []), tensor("nms.now", types.FLOAT, None)],
+    )
+    rounds = g.op("Gather", count, g.constant(0), axis=0)
+    kept = g.op("Loop", rounds, g.constant(np.array(True)), every, body=body)
+    return g.cast(g.reshape(kept, (-1,)), np.bool_)

@@ -451,10 +451,12 @@ class _Comparison:
 
     def _compare_detections(self, found: dict[str, Array]) -> None:
         """Suppress the model's own boxes with darkbn: that must give the same, number for number."""
-        threshold, nms = (json.loads(self.said.get(key, "0")) for key in ("threshold", "nms"))
+        how = {key: json.loads(self.said[key]) for key in ("threshold", "nms", "nms_kind", "beta_nms")}
+        options = {"kind": how["nms_kind"], "beta": how["beta_nms"], "threads": self.net.threads}
         rows = found["detections"]
         for image, (boxes, scores) in enumerate(zip(found["boxes"], found["scores"], strict=True)):
-            left = nms_sort(boxes, np.where(scores > np.float32(threshold), scores, 0), nms, threads=self.net.threads)
+            above = np.where(scores > np.float32(how["threshold"]), scores, 0)
+            left = nms_sort(boxes, above, how["nms"], **options)
             places, classes = np.nonzero(left)
             expected = np.column_stack([classes, left[places, classes], boxes[places]]).reshape(-1, 6)
             self.outputs.add("detections", _sorted(rows[rows[:, 0] == image, 1:]), _sorted(expected))
