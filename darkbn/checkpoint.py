@@ -47,6 +47,7 @@ def save_training_state(net: Network, path: str | os.PathLike[str]) -> None:
         "steps": net.steps,
         "averaged": net.averaged,
         "random": net._state.rng.bit_generator.state,
+        "rejection": _rejection(net),
     }
     with atomic_write(path) as file:
         np.savez(file, state=np.array(json.dumps(state)), **arrays)
@@ -77,8 +78,12 @@ def load_training_state(net: Network, path: str | os.PathLike[str]) -> None:
     for name in ("dialect", "batch", "subdivisions"):
         if state[name] != getattr(net, name):
             raise WeightsError(f"{path}: written with {name} {state[name]}, the network has {getattr(net, name)}")
+    if state["rejection"].keys() != _rejection(net).keys():
+        raise WeightsError(f"{path}: only one of file and network rejects labels: is it the right cfg?")
     net._state.rng.bit_generator.state = state["random"]
     net.seen, net.steps, net.averaged = state["seen"], state["steps"], state["averaged"]
+    for name, value in state["rejection"].items():
+        setattr(net._state.rejection, name, value)
     for name, array in arrays.items():
         wanted[name][...] = net.backend.array(array, array.dtype.name)
     net.changed()
@@ -87,6 +92,10 @@ def load_training_state(net: Network, path: str | os.PathLike[str]) -> None:
 def _require_training(net: Network) -> None:
     if not net.training:
         raise TrainingError(f"{net.cfg.file}: no training state: the network was not loaded with train=True")
+
+
+def _rejection(net: Network) -> dict[str, float]:
+    return net._state.rejection.state if net._state.rejection else {}
 
 
 def _arrays(net: Network) -> Iterator[tuple[str, Any]]:

@@ -43,7 +43,7 @@ def check_updates(net: Network) -> None:
 
 def culprit(net: Network) -> NonFiniteError:
     """The error about the first array, in the order of computation, that is not finite."""
-    iteration = max(net.seen - 1, 0) // (net.batch * net.subdivisions) + 1
+    iteration = net.completed + 1
     for index, kind, name, array in _in_order(net):
         bad = ~net.backend.xp.isfinite(array)
         count = int(bad.sum())

@@ -8,6 +8,8 @@ from darkbn.cfg import Section
 from darkbn.optimizer import POLICIES, LearningRate
 from darkbn.options import Options, option
 
+_ADVERSARIAL = "self-adversarial training is not supported"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetOptions(Options):
@@ -72,7 +74,7 @@ class NetOptions(Options):
     label_smooth_eps: float = option(0.0, only="alexeyab")
     resize_step: float = option(32.0, only="alexeyab")
     attention: bool = option(False, only="alexeyab")
-    adversarial_lr: float = option(0.0, only="alexeyab")
+    adversarial_lr: float = option(0.0, only="alexeyab", inference_only=_ADVERSARIAL)
     max_chart_loss: float = option(20.0, only="alexeyab")
     track: bool = option(False, only="alexeyab")
     augment_speed: int = option(2, only="alexeyab")

@@ -20,6 +20,7 @@ from darkbn.guard import check_cost, check_updates
 from darkbn.layers.base import Layer
 from darkbn.net_options import NetOptions
 from darkbn.options import DIALECTS
+from darkbn.rejection import LabelRejection
 from darkbn.state import NetworkState
 from darkbn.training import (
     average_parameters,
@@ -110,7 +111,8 @@ class Network:
         self.version = 0
         self._plan: Plan | None = None
         self._tuned = False
-        self._state = NetworkState(layers=self.layers, rng=np.random.default_rng(seed))
+        rejection = LabelRejection.of(options, cfg.net)
+        self._state = NetworkState(layers=self.layers, rng=np.random.default_rng(seed), rejection=rejection)
         self._allocate(training)
         for layer in self.layers:
             layer.initialize(self._state.rng)
@@ -170,6 +172,7 @@ class Network:
         state.input = self._input(x)
         state.truth = self._last_truth = None if truth is None else self._truth(truth)
         state.train, state.threads, state.seen = train, self.threads, self.seen
+        state.completed = self.completed
         frozen = self.frozen if train else [False] * len(self.layers)
         for state.index, layer in enumerate(self.layers):
             state.frozen = frozen[state.index]
@@ -227,8 +230,12 @@ class Network:
     @property
     def frozen(self) -> list[bool]:
         """Which layers are frozen in this iteration; see `darkbn.training.frozen_layers`."""
-        completed = max(self.seen - 1, 0) // (self.batch * self.subdivisions)
-        return frozen_layers(self.layers, self.dialect, completed)
+        return frozen_layers(self.layers, self.dialect, self.completed)
+
+    @property
+    def completed(self) -> int:
+        """Iterations that are over, while one is being made."""
+        return max(self.seen - 1, 0) // (self.batch * self.subdivisions)
 
     def train_step(self, x: Any, truth: Any) -> float:
         """One pass forward and backward; after `subdivisions` of them, an update (Darknet's train_network_datum).

@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from darkbn.backend import Backend
     from darkbn.layers.base import Layer
+    from darkbn.rejection import LabelRejection
 
 
 @dataclass
@@ -27,6 +28,8 @@ class NetworkState:
         layers: all layers of the network; empty when a layer is used on its own.
         index: index of the layer at work.
         seen: images seen in training so far.
+        completed: iterations of training made so far.
+        rejection: of labels that are probably wrong, where [net] asks for it.
         rng: random numbers of dropout and augmenting layers.
     """
 
@@ -39,6 +42,8 @@ class NetworkState:
     layers: Sequence[Layer] = ()
     index: int = 0
     seen: int = 0
+    completed: int = 0
+    rejection: LabelRejection | None = None
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     _workspace: Any = None
 

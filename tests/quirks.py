@@ -168,8 +168,9 @@ QUIRKS: dict[str, Quirk] = {
     ),
     "pj-region-cpu-backward-is-empty": Quirk(
         "pjreddie's [region] passes nothing back on the CPU: the network before it does not learn.",
-        "The delta is passed on, as its CUDA code does.",
+        "The delta is passed on, through the logistic function of x, y and objectness, as in its CUDA code.",
         ("layer",),
+        tests=("test_heads.py::test_region_passes_the_derivative_of_what_it_activates",),
     ),
     "lrn-backward-approximate": Quirk(
         "Backward [normalization] is delta * norms^-beta, without the terms of the neighbouring channels.",
@@ -240,6 +241,12 @@ QUIRKS: dict[str, Quirk] = {
         ("lr", "train"),
         changes=r"rate|after\.|final_weights|loss",
     ),
+    "ab-delta-normalizer-ignored": Quirk(
+        "AlexeyAB's CPU code ignores delta_normalizer= of [yolo] and [Gaussian_yolo]; its CUDA code does not.",
+        "It multiplies what goes back to the layer before.",
+        ("layer", "train"),
+        tests=("test_heads.py::test_delta_normalizer_scales_what_goes_back",),
+    ),
     # Files and pictures.
     "truncated-file-is-accepted": Quirk(
         "A .weights file that ends early is loaded without a word, its last arrays half overwritten.",
@@ -280,7 +287,10 @@ MORE_QUIRKS: dict[str, tuple[str, ...]] = {
 }
 
 #: Faults that may decide cases of their kinds: pattern of the description (without blanks) -> id.
-POSSIBLE_QUIRKS: dict[str, str] = {r"(?m)^stopbackward=[1-9]": "frozen-layers-still-move"}
+POSSIBLE_QUIRKS: dict[str, str] = {
+    r"(?m)^stopbackward=[1-9]": "frozen-layers-still-move",
+    r"(?m)^delta_normalizer=": "ab-delta-normalizer-ignored",
+}
 
 #: The test in test_goldens.py of each kind of case.
 GOLDEN_TESTS = {

@@ -87,7 +87,8 @@ def test_output_delta_and_cost_equal_darknets(file: Path, backend: str) -> None:
         assert close(l.delta, case[f"train.0.delta.{i}"], 2e-6)
         assert l.cost == pytest.approx(float(case[f"train.0.cost.{i}"]), rel=5e-6)
         l.backward(net)
-        assert np.array_equal(before, l.delta)
+        factor = np.float32(getattr(l.options, "delta_normalizer", 1))
+        np.testing.assert_allclose(before, factor * l.delta, rtol=1e-6)
 
 
 @pytest.mark.parametrize("file", [p for p in goldens("detect__*.npz") if "input-" not in str(p.id)])
@@ -353,3 +354,33 @@ def test_truth_of_the_wrong_shape_is_refused(make: Any) -> None:
         train(l, np.zeros((1, 7), np.float32))
     with pytest.raises(TrainingError, match="needs truth"):
         train(l, None)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_region_passes_the_derivative_of_what_it_activates(background: bool) -> None:
+    """x, y and objectness go through the logistic function: what goes back is delta times its derivative."""
+    l = region(background=background)
+    x = np.random.default_rng(0).standard_normal((1, l.inputs)).astype(np.float32)
+    train(l, truth_of(l, (0.6, 0.4, 0.4, 0.7, 1)), x)
+    y, delta = (np.array(a, np.float64).reshape(3, 8, 12) for a in (l.output, l.delta))
+    factor = np.ones((8, 1))
+    factor = np.where(np.isin(np.arange(8), (0, 1) if background else (0, 1, 4))[:, np.newaxis], y * (1 - y), factor)
+    back = np.zeros((1, l.inputs), np.float32)
+    l.backward(NetworkState(input=x, delta=back, train=True))
+    np.testing.assert_allclose(back.reshape(3, 8, 12), factor * delta, rtol=1e-5, atol=1e-9)
+
+
+def test_delta_normalizer_scales_what_goes_back() -> None:
+    l = yolo("alexeyab", delta_normalizer=0.25)
+    train(l, truth_of(l, (0.6, 0.4, 0.4, 0.7, 1)))
+    back = np.ones((1, l.inputs), np.float32)
+    l.backward(NetworkState(delta=back, train=True))
+    np.testing.assert_allclose(back, 1 + 0.25 * l.delta.reshape(1, -1))
+
+
+@pytest.mark.parametrize("make", [yolo, region])
+@pytest.mark.parametrize("dialect", DIALECTS.values())
+def test_onlyforward_has_no_loss(make: Any, dialect: str) -> None:
+    l = train(make(dialect, onlyforward=True), None)
+    assert l.cost is None
+    assert not l.delta.any()

@@ -79,6 +79,8 @@ def test_options_of_costs() -> None:
     np.testing.assert_allclose(l.output, np.where(TRUTH == 0, 0.5, 1) * D**2)
     delta = trained(cost(thresh=4.0), state("reference", X, TRUTH))
     np.testing.assert_allclose(delta, np.where(abs(D) < 1, 0, D))
+    quarter = trained(cost(ratio=0.25), state("reference", X, TRUTH))
+    np.testing.assert_allclose(quarter, np.where(abs(D) > 1, D, 0))  # the two largest of eight
     smoothed = TRUTH * 0.9 + 0.1 / 4
     np.testing.assert_allclose(trained(cost(smooth=0.1), state("reference", X, TRUTH)), smoothed - X)
 
@@ -160,7 +162,7 @@ def test_errors_in_a_cfg(section: str, dialect: str, error: type[DarkbnError], m
     assert "<text>:8: " in str(caught.value)
 
 
-@pytest.mark.parametrize("section", ["[dropout]\ndropblock=1", "[cost]\nratio=0.5"])
+@pytest.mark.parametrize("section", ["[dropout]\ndropblock=1"])
 def test_options_that_cannot_be_trained(section: str) -> None:
     text = f"{NET}{section}\n"
     load(text, dialect="alexeyab")

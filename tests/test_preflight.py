@@ -81,8 +81,8 @@ def test_one_value_per_channel_is_an_error() -> None:
 
 
 def test_what_cannot_be_trained_is_an_error() -> None:
-    with pytest.raises(UnsupportedError, match="ratio"):
-        darkbn.load(cfg(PLAIN, "[cost]\nratio=.5")).check_training()
+    with pytest.raises(UnsupportedError, match="adversarial_lr"):
+        darkbn.load(cfg(PLAIN, COST, net="adversarial_lr=.5"), dialect="alexeyab").check_training()
 
 
 def test_labels() -> None:

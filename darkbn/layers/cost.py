@@ -9,9 +9,10 @@ With d = truth - input:
     L1       error = |d|                                      delta = 1 where d > 0, else -1
     wgan     error = -input where truth is not 0, else input  delta = 1 where truth > 0, else -1
 
-`smooth=` moves labels towards their mean, `thresh=` drops deltas below thresh / inputs, `scale=` multiplies what
-goes back. seg, wgan, smooth=, thresh= and noobj= have no effect in Darknet's CPU code; here they do what they do on its
-GPU. As in Darknet, masked writes -1234 into the layer before.
+`smooth=` moves labels towards their mean, `ratio=` keeps that share of the deltas, the largest, `thresh=` drops deltas
+below thresh / inputs, `scale=` multiplies what goes back. seg, wgan, smooth=, thresh= and noobj= have no effect in
+Darknet's CPU code; here they do what they do on its GPU (and ratio= what it is meant to do there). As in Darknet,
+masked writes -1234 into the layer before.
 
 Departures from Darknet: the sign of smooth (pj-smooth-l1-sign), L1 in dialect alexeyab (ab-cost-l1-is-l2).
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from darkbn.layers.base import NOT_TRAINED, Context, Layer, LayerOptions
+from darkbn.layers.base import Context, Layer, LayerOptions
 from darkbn.layers.softmax import require_truth, sum_array
 from darkbn.options import option
 from darkbn.state import NetworkState
@@ -37,7 +38,7 @@ class CostOptions(LayerOptions):
 
     cost_type: str = option("sse", key="type", choices=tuple(KERNELS))
     scale: float = option(1.0)
-    ratio: float = option(0.0, inference_only=NOT_TRAINED)
+    ratio: float = option(0.0, minimum=0, maximum=1)
     noobj: float = option(1.0, only="darknet")
     thresh: float = option(0.0, only="darknet", minimum=0)
 
@@ -94,9 +95,18 @@ def forward_cost_layer(l: CostLayer, net: NetworkState) -> None:
     if l.cost_type == "seg" and options.noobj != 1:
         kernels.scale_where(truth, l.delta, 0.0, options.noobj, net.threads)
         kernels.scale_where(truth, l.output, 0.0, options.noobj, net.threads)
+    if options.ratio:
+        kernels.suppress(l.delta, _size_from_top(l, options.ratio), net.threads)
     if options.thresh:
         kernels.suppress(l.delta, options.thresh / l.inputs, net.threads)
     l.cost = sum_array(l, l.output, net)
+
+
+def _size_from_top(l: CostLayer, share: float) -> float:
+    """The magnitude that such a share of the deltas reaches."""
+    xp = l.backend.xp
+    sizes = xp.sort(xp.abs(l.delta.reshape(-1)))
+    return float(sizes[min(int((1 - share) * sizes.size), sizes.size - 1)])
 
 
 def backward_cost_layer(l: CostLayer, net: NetworkState) -> None:

@@ -21,7 +21,14 @@ import numpy as np
 from darkbn.boxes import IOU_KINDS, NMS_KINDS
 from darkbn.gaussian import CENTER, LEFT_TOP, OBJECTNESS, RIGHT_BOTTOM, TO_CENTER
 from darkbn.layers.base import Buffer, Context, LayerOptions
-from darkbn.layers.heads import HeadLayer, HeadStatistics, anchor_count, classes_multipliers, resize_head_layer
+from darkbn.layers.heads import (
+    HeadLayer,
+    HeadStatistics,
+    anchor_count,
+    backward_head_layer,
+    classes_multipliers,
+    resize_head_layer,
+)
 from darkbn.options import option
 from darkbn.state import NetworkState
 from darkbn.tree import HIER
@@ -99,9 +106,6 @@ class GaussianYoloLayer(HeadLayer):
     def forward(self, net: NetworkState) -> None:
         forward_gaussian_yolo_layer(self, net)
 
-    def backward(self, net: NetworkState) -> None:
-        backward_gaussian_yolo_layer(self, net)
-
     def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         return get_gaussian_yolo_detections(self, image, threshold)
 
@@ -149,7 +153,7 @@ def forward_gaussian_yolo_layer(l: GaussianYoloLayer, net: NetworkState) -> None
     shape = (l.batch, l.n, l.entries, l.h * l.w)
     x, out = net.input.reshape(shape), l.output.reshape(shape)
     l.backend.gaussian_yolo.activate(x, out, l.options.scale_x_y, net.threads)
-    if net.train:
+    if net.train and not l.options.onlyforward:
         _train(l, net)
 
 
@@ -196,13 +200,6 @@ def _train(l: GaussianYoloLayer, net: NetworkState) -> None:
     )
 
 
-def backward_gaussian_yolo_layer(l: GaussianYoloLayer, net: NetworkState) -> None:
-    """Adds delta, times delta_normalizer, to net.delta."""
-    if net.delta is not None:
-        factor = l.options.delta_normalizer
-        net.delta += (l.delta if factor == 1 else factor * l.delta).reshape(net.delta.shape)
-
-
 def get_gaussian_yolo_detections(l: GaussianYoloLayer, image: int, threshold: float) -> Any:
     """See `HeadLayer.detections`."""
     xp = l.backend.xp
@@ -222,4 +219,5 @@ def get_gaussian_yolo_detections(l: GaussianYoloLayer, image: int, threshold: fl
     return rows
 
 
+backward_gaussian_yolo_layer = backward_head_layer
 resize_gaussian_yolo_layer = resize_head_layer

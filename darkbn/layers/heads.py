@@ -102,8 +102,7 @@ class HeadLayer(Layer):
         ]
 
     def backward(self, net: NetworkState) -> None:
-        if net.delta is not None:
-            net.delta += self.delta.reshape(net.delta.shape)
+        backward_head_layer(self, net)
 
     def truth_rows(self, net: NetworkState) -> Any:
         """The truth as (batch, max_boxes, truth_size), checked.
@@ -233,8 +232,10 @@ def classes_multipliers(options: Any, context: Context) -> Any:
 
 
 def backward_head_layer(l: HeadLayer, net: NetworkState) -> None:
-    """net.delta += delta."""
-    l.backward(net)
+    """net.delta += delta, times delta_normalizer where the head has one (ab-delta-normalizer-ignored)."""
+    if net.delta is not None:
+        factor = getattr(l.options, "delta_normalizer", 1.0)
+        l.backend.vector.axpy(l.delta, net.delta.reshape(l.delta.shape), factor, net.threads)
 
 
 def resize_head_layer(l: HeadLayer, w: int, h: int) -> None:

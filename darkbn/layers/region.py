@@ -130,6 +130,9 @@ class RegionLayer(HeadLayer):
     def forward(self, net: NetworkState) -> None:
         forward_region_layer(self, net)
 
+    def backward(self, net: NetworkState) -> None:
+        backward_region_layer(self, net)
+
     def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         return get_region_detections(self, image, threshold, threads, hier)
 
@@ -176,7 +179,7 @@ def forward_region_layer(l: RegionLayer, net: NetworkState) -> None:
     else:
         background = int(l.options.background)
         l.backend.region.forward(x, l.output.reshape(x.shape), l.groups, background, softmax, net.threads)
-    if net.train:
+    if net.train and not l.options.onlyforward:
         _train(l, net)
 
 
@@ -256,5 +259,19 @@ def _tree_detections(l: RegionLayer, output: Any, threshold: float, hier: float,
     return found
 
 
-backward_region_layer = backward_head_layer
+def backward_region_layer(l: RegionLayer, net: NetworkState) -> None:
+    """Adds delta to net.delta.
+
+    In dialect darknet delta is multiplied by the derivative of the logistic function of x, y and objectness first, as
+    its CUDA code does; in dialect alexeyab the loss has done so.
+    """
+    if not l.in_cells:
+        shape = (l.batch, l.n, l.entries, l.h * l.w)
+        output, delta = l.output.reshape(shape), l.delta.reshape(shape)
+        for entry in (0, 1) if l.options.background else (0, 1, 4):
+            y = output[:, :, entry]
+            delta[:, :, entry] *= y * (1 - y)
+    backward_head_layer(l, net)
+
+
 resize_region_layer = resize_head_layer

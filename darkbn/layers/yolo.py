@@ -189,7 +189,7 @@ def forward_yolo_layer(l: YoloLayer, net: NetworkState) -> None:
     options = l.options
     x, out = net.input.reshape(shape), l.output.reshape(shape)
     l.backend.yolo.activate(x, out, options.scale_x_y, options.new_coords, net.threads)
-    if net.train:
+    if net.train and not l.options.onlyforward:
         _train(l, net)
 
 
@@ -224,6 +224,9 @@ def _train(l: YoloLayer, net: NetworkState) -> None:
         int(alexeyab),
         net.threads,
     )
+    if net.rejection is not None and net.rejection.apply(l.backend.xp, l.delta, l.entries, net.completed):
+        squares = np.square(l.delta.reshape(shape), dtype=np.float64)
+        l.squares[..., 0], l.squares[..., 1] = squares[:, :, :4].sum((2, 3, 4)), squares[:, :, 4:].sum((2, 3, 4))
     _summarize(l)
 
 
