@@ -12,6 +12,7 @@ MATRICES = [{"n": 1, "m": 1}, {"n": 4, "m": 18}, {"n": 31, "m": 37}]
 ELEMENTWISE: list[tuple[str, dict[str, float]]] = [
     ("fill", {"value": 0.3}),
     ("fill", {"value": -1.5}),
+    ("copy", {}),
     ("axpy", {"alpha": -1.7}),
     ("axpy", {"alpha": 0.4}),
     ("scal_add", {"alpha": 0.3, "beta": 0.25}),

@@ -25,6 +25,13 @@ cdef extern from "darkbn/elementwise.h" nogil:
     void darkbn_l2normalize_columns(float* x, float* dx, Py_ssize_t n, Py_ssize_t stride, int count)
 
 
+cdef extern from "darkbn/stream.h" nogil:
+    enum:
+        DARKBN_STREAM_FROM
+    void darkbn_copy_stream(const float* x, float* out, Py_ssize_t n)
+    void darkbn_copy(float* to, const float* source, Py_ssize_t n)
+
+
 cdef extern from "darkbn/reduce.h" nogil:
     double darkbn_sum(const float* x, Py_ssize_t n)
     double darkbn_dot(const float* x, const float* y, Py_ssize_t n)
@@ -33,6 +40,7 @@ cdef extern from "darkbn/reduce.h" nogil:
 # Values that one thread works on at a time; fewer than PARALLEL are not worth a second thread.
 cdef enum:
     CHUNK = 4096
+    STREAMED_CHUNK = 262144
     PARALLEL = 16384
 
 
@@ -41,6 +49,18 @@ def fill(x, float value, int threads):
     cdef Py_ssize_t n = row.shape[0], i
     for i in prange(0, n, CHUNK, nogil=True, num_threads=threads, schedule="static", use_threads_if=n > PARALLEL):
         darkbn_fill(&row[i], min(CHUNK, n - i), value)
+
+
+def copy(x, y, int threads):
+    cdef const float[::1] row = flat_const(x)
+    cdef float[::1] to = flat(y)
+    cdef Py_ssize_t n = row.shape[0], i
+    if n < DARKBN_STREAM_FROM:
+        for i in prange(0, n, CHUNK, nogil=True, num_threads=threads, schedule="static", use_threads_if=n > PARALLEL):
+            darkbn_copy(&to[i], &row[i], min(CHUNK, n - i))
+        return
+    for i in prange(0, n, STREAMED_CHUNK, nogil=True, num_threads=threads, schedule="static"):
+        darkbn_copy_stream(&row[i], &to[i], min(STREAMED_CHUNK, n - i))
 
 
 def axpy(x, y, float alpha, int threads):

@@ -14,6 +14,11 @@ def fill(x: Annotated[Array, "out *s"], value: float, threads: int) -> None:
     x[...] = value
 
 
+def copy(x: Annotated[Array, "in *s"], y: Annotated[Array, "out *s"], threads: int) -> None:
+    """y = x."""
+    y[...] = x
+
+
 def axpy(x: Annotated[Array, "in *s"], y: Annotated[Array, "io *s"], alpha: float, threads: int) -> None:
     """y += alpha*x."""
     y += alpha * x

@@ -39,4 +39,15 @@ DARKBN_INLINE void darkbn_stream_end(void)
 #endif
 }
 
+/* Copy n floats past the caches. */
+static inline void darkbn_copy_stream(const float *x, float *out, ptrdiff_t n)
+{
+    ptrdiff_t i = darkbn_to_line(out) < n ? darkbn_to_line(out) : n;
+    darkbn_copy(out, x, i);
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k += DARKBN_V) darkbn_stream(out + i + k, darkbn_load(x + i + k));
+    darkbn_copy(out + i, x + i, n - i);
+    darkbn_stream_end();
+}
+
 #endif
