@@ -81,4 +81,23 @@ def elementwise_rows() -> Iterator[KernelCase]:
         yield KernelCase("blocked.upsample", sizes, {**scalars, "stride": stride, "scale": 1 + 0.25 * i})
 
 
-KERNEL_CASES = [*plain_rows(), *pooling_rows(), *elementwise_rows()]
+#: blocks, channels that meet, (h, w), (h1, w1)
+MEETINGS = [
+    (2, 16, (6, 8), (3, 4)),
+    (3, 11, (5, 4), (10, 8)),
+    (4, 32, (7, 9), (7, 9)),
+    (1, 8, (13, 6), (6, 13)),
+    (2, 0, (4, 3), (2, 3)),
+    (2, 9, (4, 3), (0, 3)),
+]
+
+
+def shortcut_rows() -> Iterator[KernelCase]:
+    for i, (count, channels, (h, w), (h1, w1)) in enumerate(MEETINGS):
+        blocks, scalars = slices(i % 3, i % 2, count)
+        sizes = {"b": 1 + i % 2, **blocks, "rb": 5 + i % 2, "h": h, "w": w, "h1": h1, "w1": w1}
+        scalars |= {"residual_block": (i + 1) % 2, "channels": channels, "alpha": 1.5 - i % 2, "beta": 1.0 + i % 3}
+        yield KernelCase("blocked.shortcut_unequal", sizes, {**scalars, "activation": int(KINDS[i % len(KINDS)])})
+
+
+KERNEL_CASES = [*plain_rows(), *pooling_rows(), *elementwise_rows(), *shortcut_rows()]

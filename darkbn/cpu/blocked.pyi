@@ -30,6 +30,20 @@ def shortcut(
     activation: int,
     threads: int,
 ) -> None: ...
+def shortcut_unequal(
+    x: Array,
+    residual: Array,
+    out: Array,
+    x_block: int,
+    residual_block: int,
+    out_block: int,
+    blocks: int,
+    channels: int,
+    alpha: float,
+    beta: float,
+    activation: int,
+    threads: int,
+) -> None: ...
 def activation(
     x: Array, out: Array, x_block: int, out_block: int, blocks: int, activation: int, threads: int
 ) -> None: ...

@@ -18,6 +18,14 @@ cdef extern from "darkbn/blocked_maps.h" nogil:
     void darkbn_mean_lanes(const float* plane, Py_ssize_t pixels, float* out)
     void darkbn_upsample_line(const float* source, Py_ssize_t width, Py_ssize_t stride, float scale, float* out)
     void darkbn_add_pixels(const float* x, const float* y, float* out, Py_ssize_t pixels, int kind)
+    ctypedef struct darkbn_meeting:
+        Py_ssize_t rows, columns, row_step, column_step, other_row_step, other_column_step
+
+    darkbn_meeting darkbn_meeting_of(Py_ssize_t h, Py_ssize_t w, Py_ssize_t other_h, Py_ssize_t other_w)
+    void darkbn_meet_line(
+        const darkbn_meeting* m, const float* x, const float* y, float* out, Py_ssize_t width, Py_ssize_t lanes,
+        float alpha, float beta, int kind
+    )
     void darkbn_scale_pixels(const float* x, const float* scales, float* out, Py_ssize_t pixels, int kind)
     void darkbn_activate(const float* x, float* out, Py_ssize_t n, int kind)
 
@@ -170,6 +178,35 @@ def shortcut(
         darkbn_add_pixels(
             source.data + b * source.image + at, other.data + b * other.image + at,
             target.data + b * target.image + at, min(pixels - i % parts * PIXELS, PIXELS), activation
+        )
+
+
+def shortcut_unequal(
+    const float[:, :, :, :, ::1] x, const float[:, :, :, :, ::1] residual, float[:, :, :, :, ::1] out,
+    Py_ssize_t x_block, Py_ssize_t residual_block, Py_ssize_t out_block, Py_ssize_t blocks, Py_ssize_t channels,
+    float alpha, float beta, int activation, int threads
+):
+    cdef Py_ssize_t lines = x.shape[2], i, b, block, y, met, line = x.shape[3] * BLOCK
+    cdef Py_ssize_t other_line = residual.shape[3] * BLOCK
+    cdef darkbn_meeting m = darkbn_meeting_of(x.shape[2], x.shape[3], residual.shape[2], residual.shape[3])
+    cdef const float* addend
+    check_slices("shortcut_unequal", blocks, x.shape[1], x_block, out.shape[1], out_block)
+    require_range("blocked.shortcut_unequal", "x", 0, channels, blocks * BLOCK)
+    require_slice(
+        "blocked.shortcut_unequal", "residual", residual_block, (channels + BLOCK - 1) // BLOCK, residual.shape[1]
+    )
+    cdef Slice source = slice_of(x, x_block), other = slice_of(residual, residual_block)
+    cdef Slice target = slice_of(out, out_block)
+    for i in prange(out.shape[0] * blocks * lines, nogil=True, num_threads=threads, schedule="static"):
+        b, block, y = i // (blocks * lines), i // lines % blocks, i % lines
+        met = y // m.row_step
+        addend = NULL
+        if y % m.row_step == 0 and met < m.rows and block * BLOCK < channels:
+            addend = other.data + b * other.image + block * other.plane + met * m.other_row_step * other_line
+        darkbn_meet_line(
+            &m, source.data + b * source.image + block * source.plane + y * line, addend,
+            target.data + b * target.image + block * target.plane + y * line, x.shape[3],
+            min(channels - block * BLOCK, BLOCK), alpha, beta, activation
         )
 
 

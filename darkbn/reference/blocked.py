@@ -12,7 +12,7 @@ import numpy as np
 
 from darkbn.geometry import require_blocks, require_range, require_slice, require_window
 from darkbn.reference import activation as activations
-from darkbn.reference import pooling
+from darkbn.reference import pooling, spatial
 from darkbn.signature import Array
 
 BLOCK = 8
@@ -126,6 +126,37 @@ def shortcut(
     total = x[:, x_block : x_block + blocks] + residual[:, residual_block : residual_block + blocks]
     activations.forward(total, activation, 1)
     out[:, out_block : out_block + blocks] = total
+
+
+def shortcut_unequal(
+    x: Annotated[Array, "in b xb h w 8"],
+    residual: Annotated[Array, "in b rb h1 w1 8"],
+    out: Annotated[Array, "io b ob h w 8"],
+    x_block: int,
+    residual_block: int,
+    out_block: int,
+    blocks: int,
+    channels: int,
+    alpha: float,
+    beta: float,
+    activation: int,
+    threads: int,
+) -> None:
+    """out = activation(alpha * x + beta * residual) where the two meet, activation(x) elsewhere; out may be x.
+
+    They meet in their first `channels` channels, and in the pixels that darkbn.reference.spatial.shortcut names.
+    """
+    kernel = "blocked.shortcut_unequal"
+    _require_slices(kernel, blocks, x=(x, x_block), out=(out, out_block))
+    require_range(kernel, "x", 0, channels, blocks * BLOCK)
+    meeting = -(-channels // BLOCK)
+    _require_slices(kernel, meeting, residual=(residual, residual_block))
+    plain = _channels(x[:, x_block : x_block + blocks])
+    total = np.empty(plain.shape)
+    other = _channels(residual[:, residual_block : residual_block + meeting])[:, :channels]
+    spatial.shortcut(plain, other, total, alpha, beta, 1)
+    activations.forward(total, activation, 1)
+    out[:, out_block : out_block + blocks] = _blocked(total)
 
 
 def activation(

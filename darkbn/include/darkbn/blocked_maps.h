@@ -113,6 +113,36 @@ static void darkbn_add_pixels(const float *x, const float *y, float *out, ptrdif
     if (slope < 0) darkbn_activate(out, out, pixels * DARKBN_BLOCK, kind);
 }
 
+/* How two maps of unequal sizes meet: every step-th line and column of one with every step-th of the other. */
+typedef struct darkbn_meeting {
+    ptrdiff_t rows, columns, row_step, column_step, other_row_step, other_column_step;
+} darkbn_meeting;
+
+static darkbn_meeting darkbn_meeting_of(ptrdiff_t h, ptrdiff_t w, ptrdiff_t other_h, ptrdiff_t other_w)
+{
+    darkbn_meeting m = {darkbn_least(h, other_h), darkbn_least(w, other_w), 1, 1, 1, 1};
+    if (m.rows * m.columns == 0) return m;
+    m.row_step = darkbn_most(h / other_h, 1);
+    m.column_step = darkbn_most(w / other_w, 1);
+    m.other_row_step = darkbn_most(other_h / h, 1);
+    m.other_column_step = darkbn_most(other_w / w, 1);
+    return m;
+}
+
+/* One line of out = activation(x), with alpha * x + beta * y in the first `lanes` lanes where y, a line that meets x or
+ * NULL, has a pixel. out may be x. */
+static void darkbn_meet_line(const darkbn_meeting *m, const float *x, const float *y, float *out, ptrdiff_t width,
+                             ptrdiff_t lanes, float alpha, float beta, int kind)
+{
+    if (out != x) memcpy(out, x, (size_t)(width * DARKBN_BLOCK) * sizeof(float));
+    for (ptrdiff_t p = 0; y && p < m->columns; ++p) {
+        float *to = out + p * m->column_step * DARKBN_BLOCK;
+        const float *from = y + p * m->other_column_step * DARKBN_BLOCK;
+        for (ptrdiff_t i = 0; i < lanes; ++i) to[i] = alpha * to[i] + beta * from[i];
+    }
+    darkbn_activate(out, out, width * DARKBN_BLOCK, kind);
+}
+
 /* out = activation(x * scales), a scale a lane; out may be x. */
 static void darkbn_scale_pixels(const float *x, const float *scales, float *out, ptrdiff_t pixels, int kind)
 {
