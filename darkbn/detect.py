@@ -240,6 +240,31 @@ def classify(
 # -- input -----------------------------------------------------------------------------------------------------------
 
 
+def fill_input(net: Network, source: Source, x: Array, letterbox: bool | None = None, *, exif: bool = False) -> None:
+    """Write a picture into x (c, h, w) as `detect`, or `classify` for a network without heads, makes its input.
+
+    Args:
+        net: the network.
+        source, exif: as in `detect`.
+        x: one image of an input.
+        letterbox: as in `detect`; None for a classifier: as `classify` does.
+
+    Raises:
+        ImageError: the picture cannot be read.
+    """
+    image = read_image(source, net.channels, exif=exif)
+    if letterbox is None and not net.heads:
+        _fill_classifier_input(net, image, x)
+        return
+    kept = default_letterbox(net) if letterbox is None else letterbox
+    _place(net, image, x, _window(net, image, kept))
+
+
+def _window(net: Network, image: Array, letterbox: bool) -> tuple[int, int, int, int]:
+    size = image_size(image)
+    return letterbox_window(*size, net.width, net.height) if letterbox else (0, 0, net.width, net.height)
+
+
 def _empty_input(net: Network) -> Array:
     if not (net.width and net.height) or net.channels not in (1, 3, 4):
         shape = f"{net.width} x {net.height} x {net.channels}" if net.width else f"{net.inputs} values"
@@ -300,10 +325,8 @@ def _read_input(net: Network, source: Source, x: Array, how: _How) -> tuple[int,
         image = read_image(source, net.channels, exif=how.exif)
     except ImageError as error:
         return error
-    size = image_size(image)
-    window = letterbox_window(*size, net.width, net.height) if how.letterbox else (0, 0, net.width, net.height)
-    _place(net, image, x, window)
-    return size
+    _place(net, image, x, _window(net, image, how.letterbox))
+    return image_size(image)
 
 
 def _found(net: Network, index: int, size: tuple[int, int], how: _How) -> list[Detection]:

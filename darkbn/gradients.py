@@ -29,6 +29,7 @@ from darkbn.layers.base import UPDATES, Layer, Role
 from darkbn.network import Network
 from darkbn.signature import Array
 from darkbn.state import NetworkState
+from darkbn.training import frozen_layers
 
 #: Derivatives are compared relative to the largest one of their array, or to this where all are smaller.
 FLOOR = 1e-3
@@ -293,7 +294,8 @@ class _Graph:
     """Layers on the reference backend, an input, and the objective."""
 
     def __init__(self, layers: Sequence[Layer], shape: tuple[int, ...], dialect: str, seed: int) -> None:
-        self.layers, self.shape, self.dialect = layers, shape, dialect
+        self.layers, self.shape = layers, shape
+        self.frozen = frozen_layers(layers, dialect, 0)
         self.x = _numbers(seed, _X).standard_normal(shape)
         self._seed = seed
         self._state = NetworkState(layers=layers, train=True)
@@ -358,6 +360,7 @@ class _Graph:
             layer = self.layers[state.index]
             if start == 0:
                 self._rngs.append(state.rng.bit_generator.state)
+            state.frozen = self.frozen[state.index]
             if state.index not in self._losses:
                 layer.forward(state)
             state.input = layer.output
@@ -365,7 +368,7 @@ class _Graph:
 
     def backward(self) -> dict[_Key, _Entry]:
         """Gradients after a forward pass; those of arrays that get none are left out."""
-        state, reached = self._state, len(self.layers)
+        state = self._state
         for layer in self.layers:
             layer.delta.fill(0)
         for i, d in self._weights.items():
@@ -373,23 +376,20 @@ class _Graph:
         input_delta: Any = np.zeros(self.shape)
         for index in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[index]
-            if layer.options.stopbackward:
-                break
-            reached = index
-            if index in self._losses or (layer.options.onlyforward and self.dialect == "alexeyab"):
+            if index in self._losses or self.frozen[index]:
                 continue
             state.index = index
             state.input = self.layers[index - 1].output if index else self.x
             state.delta = self.layers[index - 1].delta if index else input_delta
             layer.backward(state)
-        found = {(-1, "input"): _Entry(self.x, input_delta)} if reached == 0 else {}
-        return found | self._updates(reached)
+        found = {} if self.frozen[0] else {(-1, "input"): _Entry(self.x, input_delta)}
+        return found | self._updates()
 
-    def _updates(self, reached: int) -> dict[_Key, _Entry]:
-        """The accumulated updates of the layers from `reached` on; arrays that layers share once."""
+    def _updates(self) -> dict[_Key, _Entry]:
+        """The accumulated updates of the layers that learn; arrays that layers share once."""
         found, seen = {}, set()
-        for index, layer in enumerate(self.layers[reached:], reached):
-            if index in self._losses or (layer.options.onlyforward and self.dialect == "alexeyab"):
+        for index, layer in enumerate(self.layers):
+            if index in self._losses or self.frozen[index]:
                 continue
             for prefix, part in layer.walk():
                 for parameter, updates, *_ in UPDATES:
