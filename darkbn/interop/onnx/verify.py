@@ -312,6 +312,7 @@ class _Runner:
         runtime = require("onnxruntime", extra="onnx")
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = net.threads, 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # darkbn works between the runs
         try:
             self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has one class per kind of failure, without a common base
