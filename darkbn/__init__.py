@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from darkbn.cfg import Cfg, read_cfg
     from darkbn.config import show_config
     from darkbn.conventions import BatchNormConvention, get_convention
+    from darkbn.cpu import get_num_threads, set_num_threads
     from darkbn.errors import (
         CfgError,
         DarkbnError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "cfg": ("Cfg", "read_cfg"),
     "config": ("show_config",),
+    "cpu": ("get_num_threads", "set_num_threads"),
     "conventions": ("BatchNormConvention", "get_convention"),
     "errors": (
         "CfgError",
@@ -77,11 +79,13 @@ __all__ = [
     "explain_batchnorm",
     "export_onnx",
     "get_convention",
+    "get_num_threads",
     "gradcheck",
     "layers",
     "load",
     "read_cfg",
     "read_net_from_darknet",
+    "set_num_threads",
     "show_config",
     "verify_onnx",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -81,7 +84,9 @@ def residuals(c: int, batch: int = 1) -> Network:
         text += (f"[route]\nlayers=-{back}\n" if back > 1 else "") + f"[maxpool]\nstride=1\nsize={size}\n"
     text += "[route]\nlayers=-1,-3,-5,-6\n" + conv.format(2 * c, 1, "relu")
     text += "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n" + conv.format(c, 3, "logistic")
-    text += "[upsample]\nstride=2\n[route]\nlayers=-1\n" + conv.format(c, 3, "linear") + "[maxpool]\nsize=2\nstride=2\n"
+    text += "[shortcut]\nfrom=-3\nactivation=leaky\n"
+    text += "[upsample]\nstride=2\n[route]\nlayers=-1\n" + conv.format(c, 3, "linear") + "[shortcut]\nfrom=0\n"
+    text += "[maxpool]\nsize=2\nstride=2\n"
     return darkbn.load(text + "[route]\nlayers=-1,6\n[dropout]\n" + conv.format(5, 1, "linear"), seed=5, batch=batch)
 
 
@@ -226,3 +231,23 @@ def test_kernels_let_go_of_the_lock() -> None:
     done.set()
     counter.join()
     assert counts[0] > 1000
+
+
+def test_the_default_number_of_threads_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(darkbn.cpu, "_chosen", [])
+    before = darkbn.load(TWO_HEADS)
+    darkbn.set_num_threads(3)
+    assert darkbn.get_num_threads() == 3
+    assert darkbn.load(TWO_HEADS).threads == 3
+    assert darkbn.load(TWO_HEADS, threads=2).threads == 2
+    assert before.threads == darkbn.cpu.simd.max_threads()
+    with pytest.raises(ValueError, match="at least 1"):
+        darkbn.set_num_threads(0)
+    assert darkbn.get_num_threads() == 3
+
+
+def test_the_environment_sets_the_number_of_threads() -> None:
+    code = "import darkbn; print(darkbn.get_num_threads())"
+    run = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(run, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -54,8 +54,31 @@ def load(family: str) -> ModuleType:
     return importlib.import_module(f"darkbn.cpu._{level()}.{family}")
 
 
+#: What `set_num_threads` was given.
+_chosen: list[int] = []
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads networks use that are loaded from now on without `threads=`, and functions called without.
+
+    It comes before the environment variable OMP_NUM_THREADS. Networks that exist keep theirs: set `net.threads`.
+    Results do not depend on it, not in a single bit.
+
+    Raises:
+        ValueError: less than 1.
+    """
+    _chosen[:] = [thread_count(threads)]
+
+
+def get_num_threads() -> int:
+    """How many threads are used where none are asked for: as set, else OMP_NUM_THREADS, else all processors."""
+    return thread_count(None)
+
+
 def thread_count(threads: int | None) -> int:
-    """The number of threads to use when `threads` is asked for; None = all processors (or OMP_NUM_THREADS)."""
+    """The number of threads to use when `threads` is asked for; None = see `get_num_threads`."""
+    if threads is None and _chosen:
+        return _chosen[0]
     if threads is None:
         try:
             from darkbn.cpu import simd

@@ -13,7 +13,7 @@ from darkbn.algorithms import Algorithm
 from darkbn.inference.program import LANES, Geometry, Layout
 
 #: Floating-point operations a second and bytes a second of one core, roughly: only the ratio of estimates counts.
-PEAK, BANDWIDTH = 80e9, 12e9
+PEAK, BANDWIDTH = 90e9, 11e9
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def _winograd_cost(tile: int) -> Callable[[Geometry], float]:
     def cost(g: Geometry) -> float:
         tiles = g.batch * -(-g.out_h // tile) * -(-g.out_w // tile)
         points = (tile + 2) ** 2
-        products = 2 * points * tiles * _round(g.c) * _round(g.n) / (0.85 * PEAK)
-        # Every tile of points is written and read once on either side of the products.
+        filters = _round(g.c) * _round(g.n) * points
+        # The filters come from memory once; every tile of points is written and read once on either side.
+        products = max(2 * tiles * filters / (0.85 * PEAK), 4 * filters / BANDWIDTH)
         return products + 2 * 4 * points * tiles * (_round(g.c) + _round(g.n)) / BANDWIDTH
 
     return cost

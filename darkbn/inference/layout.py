@@ -16,7 +16,7 @@ from darkbn.inference.program import INPUT, Concat, Layout, Op, Program, Tensor
 Choose = Callable[[Op, bool], Method]
 
 #: Kinds whose kernels exist in both layouts.
-BOTH = frozenset({"maxpool", "avgpool", "upsample", "add", "activation", "scale_channels", "concat"})
+BOTH = frozenset({"maxpool", "avgpool", "upsample", "add", "add_unequal", "activation", "scale_channels", "concat"})
 
 
 @dataclass

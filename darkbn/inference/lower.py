@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from darkbn.activations import CODES
+from darkbn.activations import CODES, mixes_channels
 from darkbn.inference.graph import layer_reads, needed_layers
-from darkbn.inference.program import INPUT, Concat, Convolution, Geometry, Op, Pool, Program, Tensor
+from darkbn.inference.program import INPUT, Concat, Convolution, Geometry, Meeting, Op, Pool, Program, Tensor
 from darkbn.layers.activation import ActivationLayer
 from darkbn.layers.antialiasing import AntialiasedLayer, BlurLayer
 from darkbn.layers.avgpool import AvgpoolLayer
@@ -151,17 +151,14 @@ def _route(state: _Lowering, l: RouteLayer, reads: tuple[int, ...], index: int) 
 def _shortcut(state: _Lowering, l: ShortcutLayer, reads: tuple[int, ...], index: int) -> None:
     code = CODES[l.activation]
     same = all(output_tensor(source) == output_tensor(l) for source in l.from_layers)
-    if same and len(reads) == 2 and not l.weighted and l.alpha == l.beta == 1 and not mixes(code):
+    simple = len(reads) == 2 and not l.weighted and not mixes_channels(code)
+    if simple and same and l.alpha == l.beta == 1:
         state.add("add", reads, index, None, code)
+    elif simple:
+        meeting = Meeting(min(l.c, l.from_layers[0].out_c), l.alpha, l.beta, code)
+        state.add("add_unequal", reads, index, None, meeting)
     else:
         state.add("shortcut", reads, index, l)
-
-
-def mixes(code: int) -> bool:
-    """Whether an activation mixes the channels of a pixel."""
-    from darkbn.activations import mixes_channels
-
-    return mixes_channels(code)
 
 
 def _upsample(state: _Lowering, l: UpsampleLayer, reads: tuple[int, ...], index: int) -> None:

@@ -65,17 +65,23 @@ def _resolve(tensor: int, inside: dict[int, Place]) -> Place:
     return Place(tensor, start)
 
 
+#: Which of the tensors that it reads an operation may overwrite, in the blocked layout: kernels of the plain layout add
+#: in a second sweep. A convolution overwrites what it adds, not what it is of.
+_OVERWRITES = {"convolution": 1, "add": 0, "add_unequal": 0, "activation": 0}
+
+
 def _reusable(program: Program, position: int, inside: dict[int, Place]) -> int | None:
-    """The tensor whose memory a convolution can take over: the one that it adds, when nothing there is read later."""
+    """The tensor whose memory an operation can take over, because nothing there is read later."""
     op = program.ops[position]
-    if op.kind != "convolution" or len(op.reads) < 2 or op.writes in inside or op.writes in program.wanted():
+    which = _OVERWRITES.get(op.kind, len(op.reads))
+    if which >= len(op.reads) or op.writes in inside or op.writes in program.wanted():
         return None
     if program.tensors[op.writes].layout is Layout.PLAIN:
-        return None  # the plain kernel adds in a second sweep
-    (x, residual), readers = op.reads, program.readers()
-    place = _resolve(residual, inside)
+        return None
+    target, readers = op.reads[which], program.readers()
+    place = _resolve(target, inside)
     members = [tensor for tensor in program.tensors if _resolve(tensor, inside).root == place.root]
-    kept = {INPUT, x, *program.wanted()}
+    kept = {INPUT, *op.reads[:which], *op.reads[which + 1 :], *program.wanted()}
     free = not kept & set(members) and all(max(readers[member], default=-1) <= position for member in members)
     same = place.start == 0 and program.tensors[place.root] == program.tensors[op.writes]
     return place.root if free and same else None

@@ -193,6 +193,17 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Meeting:
+    """Arguments of "add_unequal", reads = (x, other): activation(alpha * x + beta * other) where the two meet, else
+    activation(x). They meet in their first `channels` channels; see `darkbn.reference.spatial.shortcut`."""
+
+    channels: int
+    alpha: float
+    beta: float
+    activation: int
+
+
+@dataclass(frozen=True)
 class Concat:
     """Arguments of "concat": of each tensor in reads `counts` values per sample from `starts` on, one behind the other.
 

@@ -301,6 +301,19 @@ def _add(b: Building, op: Op, threads: int) -> list[Call]:
     return [add, *_activated(b, out, op.arguments, threads)]
 
 
+def _add_unequal(b: Building, op: Op, threads: int) -> list[Call]:
+    m = op.arguments
+    if _is_blocked(b, op):
+        (x, x_block), (other, other_block) = (b.memory.blocked(tensor) for tensor in op.reads)
+        out, out_block = b.memory.blocked(op.writes)
+        blocks = (x_block, other_block, out_block, b.tensor(op.writes).blocks)
+        kernel = b.backend.raw.blocked.shortcut_unequal
+        return [partial(kernel, x, other, out, *blocks, m.channels, m.alpha, m.beta, m.activation, threads)]
+    x, other, out = (b.memory.plain(tensor) for tensor in (*op.reads, op.writes))
+    add = partial(b.backend.raw.spatial.shortcut, x.reshape(out.shape), other, out, m.alpha, m.beta, threads)
+    return [add, *_activated(b, out, m.activation, threads)]
+
+
 def _shortcut(b: Building, op: Op, threads: int) -> list[Call]:
     l: Any = op.layer
     x, *others = (b.memory.plain(tensor) for tensor in op.reads)
@@ -458,6 +471,7 @@ BUILDERS: dict[str, Callable[[Building, Op, int], list[Call]]] = {
     "reorg": _reorg,
     "reorg3d": _reorg3d,
     "add": _add,
+    "add_unequal": _add_unequal,
     "shortcut": _shortcut,
     "scale_channels": _scale,
     "scale_pixels": _scale,
