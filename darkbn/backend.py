@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from darkbn import signature
-from darkbn.errors import DeviceError
+from darkbn.errors import DeviceError, UnsupportedError
 
 #: The backends that every installation has.
 BACKENDS = ("cpu", "reference")
@@ -55,7 +56,11 @@ class Backend:
         reference, kernels = reference_family(family), getattr(self.raw, family)
         functions = {
             name: signature.checked(
-                getattr(reference, name), getattr(kernels, name), f"{family}.{name}", self.dtype, self.xp
+                getattr(reference, name),
+                getattr(kernels, name, None) or _missing(f"{family}.{name}", self.name),
+                f"{family}.{name}",
+                self.dtype,
+                self.xp,
             )
             for name in signature.kernel_names(reference)
         }
@@ -77,6 +82,15 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"Backend({self.name!r}, {self.dtype})"
+
+
+def _missing(kernel: str, backend: str) -> Callable[..., Any]:
+    """What stands for a kernel that a backend does not have."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise UnsupportedError(f"backend {backend!r} has no kernel {kernel}")
+
+    return refuse
 
 
 class _RawFamilies:

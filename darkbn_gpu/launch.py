@@ -62,6 +62,11 @@ def map_each(file: str, kernel: str, count: int, *args: Any) -> None:
     launch(file, kernel, min(-(-count // (4 * THREADS)), MOST_BLOCKS), *args)
 
 
+def tiles(rows: int, columns: int) -> int:
+    """Blocks for a matrix of that size: each makes 64 x 64 of it (TILE of matrix.cuh)."""
+    return -(-rows // 64) * -(-columns // 64)
+
+
 def scratch(like: Any, count: int, dtype: str = "float64") -> Any:
     """An array beside `like`, contents undefined; on a device from CuPy's pool."""
     if isinstance(like, np.ndarray):
