@@ -123,7 +123,17 @@ def build_layers(
         layer = cls.build(layer_options, replace(context, index=index, section=section))
         layers.append(layer)
         context = replace(context, h=layer.out_h, w=layer.out_w, c=layer.out_c, inputs=layer.outputs)
+    _spread_train_only_bn(layers)
     return layers
+
+
+def _spread_train_only_bn(layers: Sequence[Layer]) -> None:
+    """train_only_bn= holds for a layer and all before it. In Darknet none of them takes a step then
+    (ab-train-only-bn-trains-nothing)."""
+    last = max((index for index, layer in enumerate(layers) if layer.options.train_only_bn), default=-1)
+    for layer in layers[: last + 1]:
+        for _, part in layer.walk():
+            part.train_only_bn = True
 
 
 def _layer_class(section: Section, index: int, dialect: str) -> type[Layer]:

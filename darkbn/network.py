@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Iterable
@@ -24,9 +25,11 @@ from darkbn.rejection import LabelRejection
 from darkbn.state import NetworkState
 from darkbn.training import (
     average_parameters,
+    forget_updates,
     frozen_layers,
     reject_similar_filters,
     require_averages,
+    rests,
     update_args,
 )
 from darkbn.weights import load_weights, read_header, save_weights
@@ -173,6 +176,8 @@ class Network:
         state.truth = self._last_truth = None if truth is None else self._truth(truth)
         state.train, state.threads, state.seen = train, self.threads, self.seen
         state.completed = self.completed
+        state.subdivision = max(self.seen - 1, 0) // self.batch % self.subdivisions
+        state.max_batches, state.burn_in = self.options.max_batches, self.options.burn_in
         frozen = self.frozen if train else [False] * len(self.layers)
         for state.index, layer in enumerate(self.layers):
             state.frozen = frozen[state.index]
@@ -220,9 +225,12 @@ class Network:
             check_updates(self)
         args = update_args(self)
         self.changed()
-        for layer, frozen in zip(self.layers, self.frozen, strict=True):
-            if not frozen:
+        resting = [rests(layer, args.iteration, self.options.burn_in) for layer in self.layers]
+        for layer, frozen, rest in zip(self.layers, self.frozen, resting, strict=True):
+            if not frozen and not rest:
                 layer.update(args)
+        for layer in itertools.compress(self.layers, resting):
+            forget_updates(layer)
         self.steps += 1
         average_parameters(self)
         reject_similar_filters(self)

@@ -30,6 +30,8 @@ class NetworkState:
         seen: images seen in training so far.
         completed: iterations of training made so far.
         rejection: of labels that are probably wrong, where [net] asks for it.
+        subdivision: which pass of its iteration this is, from 0.
+        max_batches, burn_in: as in [net].
         rng: random numbers of dropout and augmenting layers.
     """
 
@@ -44,6 +46,9 @@ class NetworkState:
     seen: int = 0
     completed: int = 0
     rejection: LabelRejection | None = None
+    subdivision: int = 0
+    max_batches: int = 0
+    burn_in: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     _workspace: Any = None
 
@@ -90,6 +95,8 @@ class UpdateArgs:
         threads: how many threads kernels may use.
         adam: Adam instead of gradient descent with momentum.
         clip: bound of the weights of layers that have no `clip` of their own; 0: none.
+        iteration: number of the step, from 1.
+        max_batches: as in [net].
     """
 
     learning_rate: float
@@ -99,3 +106,5 @@ class UpdateArgs:
     threads: int = 1
     adam: AdamArgs | None = None
     clip: float = 0.0
+    iteration: int = 0
+    max_batches: int = 0

@@ -37,6 +37,28 @@ def frozen_layers(layers: Sequence[Layer], dialect: str, completed: int) -> list
     return [index <= last or skipped for index, skipped in enumerate(aside)]
 
 
+def rests(layer: Layer, iteration: int, burn_in: int) -> bool:
+    """Whether a layer takes no step (alexeyab): in the first dont_update iterations, and before iteration
+    burnin_update * burn_in.
+
+    Args:
+        layer: any.
+        iteration: number of the step, from 1.
+        burn_in: as in [net].
+    """
+    o = layer.options
+    return bool(iteration <= o.dont_update or (o.burnin_update and iteration < o.burnin_update * burn_in))
+
+
+def forget_updates(layer: Layer) -> None:
+    """Accumulated gradients of a layer that takes no step become 0 (ab-resting-layers-hoard-updates: Darknet lets them
+    grow until the layer's first step)."""
+    for _, part in layer.walk():
+        for _, updates, *_ in UPDATES:
+            if hasattr(part, updates):
+                getattr(part, updates).fill(0)
+
+
 def _stops(stopbackward: int, dialect: str, completed: int) -> bool:
     if dialect == "darknet":
         return stopbackward != 0
@@ -54,6 +76,8 @@ def update_args(net: Network) -> UpdateArgs:
         threads=net.threads,
         adam=AdamArgs(o.B1, o.B2, o.eps, net.steps + 1) if o.adam else None,
         clip=o.clip,
+        iteration=net.iteration,
+        max_batches=o.max_batches,
     )
 
 

@@ -62,6 +62,16 @@ ROWS: dict[str, tuple[str, str]] = {
     "maxpool, overlapping": ("darknet", net(SMOOTH, "[maxpool]\nsize=3\nstride=1", CONV)),
     "maxpool, two strides": ("alexeyab", net(SMOOTH, "[maxpool]\nsize=3\nstride_x=1\nstride_y=2", CONV)),
     "maxpool over channels": ("alexeyab", net(CONV, "[maxpool]\nmaxpool_depth=1\nout_channels=2", CONV)),
+    "maxpool, maxima only": ("alexeyab", net(SMOOTH, "[maxpool]\nsize=3\nstride=1\nmaxpool_zero_nonmax=1", CONV)),
+    "convolutional, coordinates": ("alexeyab", net(SMOOTH, f"{CONV}\ncoordconv=1", CONV)),
+    "convolutional, blurred coordinates": (
+        "alexeyab",
+        net(SMOOTH, f"{CONV}\ncoordconv=1\nantialiasing=1\nstride=2", CONV),
+    ),
+    "dropblock": (
+        "alexeyab",
+        net(SMOOTH, "[dropout]\nprobability=.9\ndropblock=1\ndropblock_size_abs=3", CONV),
+    ),
     "avgpool": ("darknet", net(CONV, "[avgpool]", "[connected]\noutput=2\nactivation=linear")),
     "route": ("darknet", net(CONV, SMOOTH, "[route]\nlayers=-1,-2", CONV)),
     "route back": ("darknet", net(CONV, SMOOTH, "[route]\nlayers=0", CONV)),
@@ -112,6 +122,11 @@ def test_activations(name: str) -> None:
     """All but `stair`, whose gradient is 1 by definition and not 0 as its slope."""
     dialect = "darknet" if name in NAMES["darknet"] else "alexeyab"
     check_gradients(net(f"[convolutional]\nfilters=5\nsize=3\nactivation={name}", SMOOTH), dialect)
+
+
+def test_cross_iteration_batch_normalization_in_the_first_pass() -> None:
+    """Later passes see the statistics of those before, which the gradient does not know."""
+    check_gradients(net(SMOOTH, f"{CONV}\ncbn=1", SMOOTH), "alexeyab", batchnorm="cudnn")
 
 
 @pytest.mark.parametrize("convention", ["exact", "cudnn", "pytorch", "keras", "cs231n"])

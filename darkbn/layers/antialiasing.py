@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
+from darkbn.layers.wrapped import WrappedLayer
 from darkbn.options import option
-from darkbn.state import NetworkState, UpdateArgs
+from darkbn.state import NetworkState
 
 #: Weights of the blur by its size.
 _PATTERNS = {3: np.outer([1, 2, 1], [1, 2, 1]) / 16, 2: np.full((2, 2), 1 / 4)}
@@ -70,36 +71,27 @@ class BlurLayer(Layer):
         kernel(self.weights, self.delta, net.delta, workspace, *geometry, net.threads)
 
 
-class AntialiasedLayer(Layer):
-    """A layer and the blur behind it, under the layer's name: its arrays and sizes are attributes of this one, too.
-
-    A subclass names the layer's class.
+class AntialiasedLayer(WrappedLayer):
+    """A layer with stride 1 and the blur behind it. A subclass names the layer's class.
 
     Attributes:
-        host: the layer itself, with stride 1.
         input_layer: the blur, by Darknet's name; output and delta are the blur's.
     """
 
-    sections = ()
     host_class: ClassVar[type[Layer]]
 
     def __init__(self, options: Any, context: Context) -> None:
         strides = {"stride": 1, "stride_x": 1, "stride_y": 1}
-        self.host = self.host_class.build(replace(options, antialiasing=0, **strides), context)
+        host = self.host_class.build(replace(options, antialiasing=0, **strides), context)
         blur = BlurOptions(
             antialiasing=options.antialiasing,
             stride_x=options.stride_x if options.stride_x > 0 else options.stride,
             stride_y=options.stride_y if options.stride_y > 0 else options.stride,
         )
-        host = self.host
         self.input_layer = BlurLayer(
             blur, replace(context, h=host.out_h, w=host.out_w, c=host.out_c, inputs=host.outputs)
         )
-        super().__init__(options, context)
-
-    def __getattr__(self, name: str) -> Any:
-        host = self.__dict__.get("host")
-        return super().__getattr__(name) if host is None or name.startswith("__") else getattr(host, name)
+        super().__init__(options, context, host)
 
     def shape(self) -> None:
         host, blur = self.host, self.input_layer
@@ -111,16 +103,10 @@ class AntialiasedLayer(Layer):
     def sublayers(self) -> dict[str, Layer]:
         return {"host": self.host, "input_layer": self.input_layer}
 
-    def buffers(self) -> list[Buffer]:
-        return []
-
     def allocate(self, training: bool) -> None:
         super().allocate(training)
         self.output = self.input_layer.output
         self.delta = self.input_layer.delta if training else None
-
-    def untrainable(self) -> list[str]:
-        return self.host.untrainable()
 
     def forward(self, net: NetworkState) -> None:
         self.host.forward(net)
@@ -134,9 +120,6 @@ class AntialiasedLayer(Layer):
         self.input_layer.backward(net)
         net.delta = delta
         self.host.backward(net)
-
-    def update(self, args: UpdateArgs) -> None:
-        self.host.update(args)
 
     @property
     def flops(self) -> int:

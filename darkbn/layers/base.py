@@ -18,9 +18,6 @@ from darkbn.errors import CfgError, DarkbnError
 from darkbn.options import Options, option
 from darkbn.state import NetworkState, UpdateArgs
 
-#: Said of options that change training in a way that is not built.
-NOT_TRAINED = "training with this option is not supported"
-
 
 class Role(enum.Enum):
     """What an array is for. Decides who allocates, saves, updates, moves and counts it."""
@@ -74,9 +71,9 @@ class LayerOptions(Options):
     learning_rate: float = option(1.0)
     smooth: float = option(0.0, only="darknet")
     clip: float = option(0.0, only="alexeyab")
-    dont_update: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    burnin_update: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    train_only_bn: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    dont_update: int = option(0, only="alexeyab")
+    burnin_update: int = option(0, only="alexeyab")
+    train_only_bn: bool = option(False, only="alexeyab")
 
 
 @dataclass(frozen=True)
@@ -163,6 +160,7 @@ class Layer:
         output: (batch, out_c, out_h, out_w), or (batch, outputs) without image shape.
         delta: gradient with respect to output (descent direction), same shape; only when training.
         cost: loss of the last training pass for layers with a loss, else None.
+        train_only_bn: only what batch normalization has learns: scales and biases behind it.
     """
 
     type: ClassVar[str]
@@ -184,7 +182,7 @@ class Layer:
         self.out_h = self.out_w = self.out_c = 0
         self.outputs = 0
         self.cost: float | None = None
-        self.trainable = False
+        self.trainable = self.train_only_bn = False
         self.output: Any = None
         self.delta: Any = None
         if options.clip and not self.bounds_weights:
@@ -381,7 +379,7 @@ def apply_updates(l: Layer, args: UpdateArgs) -> None:
     """
     rate, decay = args.learning_rate * l.options.learning_rate, args.decay * args.batch
     for parameter, updates, m, v in UPDATES:
-        if not hasattr(l, updates):
+        if not hasattr(l, updates) or (l.train_only_bn and (parameter == "weights" or not hasattr(l, "scales"))):
             continue
         arrays = [getattr(l, parameter).reshape(-1), getattr(l, updates).reshape(-1)]
         if args.adam is None:

@@ -5,6 +5,12 @@
 with the statistics of the batch in training and the rolling ones otherwise. The convention (`darkbn.conventions`) says
 how the variance is divided, where epsilon goes, how fast the rolling statistics follow, and which gradient is taken.
 
+Cross-iteration batch normalization (batch_normalize=2 or cbn=1 of a [convolutional], dialect alexeyab; Yao et al. 2020
+in the simplified form of AlexeyAB's CUDA code): mean and mean square are averaged over the passes (subdivisions) of an
+iteration so far, variance = average of the mean square - mean^2, and the rolling statistics follow after every pass.
+The gradient is that of ordinary batch normalization with these statistics. It holds on every backend (Darknet's CPU
+code takes it for 1); the mean square is divided by N (ab-cbn-divides-by-n-minus-1).
+
 Departures from Darknet: the standalone layer learns its scales in both dialects (pj-standalone-batchnorm-not-updated;
 its biases stay in dialect darknet, whose files have no room for them), and adds its gradient to the layer before.
 """
@@ -12,6 +18,8 @@ its biases stay in dialect darknet, whose files have no room for them), and adds
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from darkbn.conventions import BatchNormConvention
 from darkbn.errors import TrainingError
@@ -25,6 +33,9 @@ FILE_ORDER = ("scales", "rolling_mean", "rolling_variance")
 class BatchNormalized(Layer):
     """A layer that can normalize its output. Arrays, one value per channel: scales, mean, variance, rolling_mean,
     rolling_variance, scale_updates, mean_delta, variance_delta; `x`, the values before, shaped like output."""
+
+    #: Whether its statistics are averaged over the passes of an iteration (batch_normalize=2).
+    cross_iteration: bool = False
 
     @property
     def convention(self) -> BatchNormConvention:
@@ -56,6 +67,12 @@ def channel_buffers(n: int, convention: BatchNormConvention) -> list[Buffer]:
 def sample_buffers(shape: tuple[int, ...]) -> list[Buffer]:
     """The values before normalization, which its gradient needs."""
     return [Buffer("x", shape, Role.SCRATCH, training=True)]
+
+
+def cross_iteration_buffers(n: int) -> list[Buffer]:
+    """Means of the statistics over the passes of an iteration: of the mean, and of the mean square."""
+    names = ("m_cbn_avg", "v_cbn_avg")
+    return [Buffer(name, (n,), Role.SCRATCH, training=True, dtype="float64") for name in names]
 
 
 def _by_channel(l: Layer, array: Any) -> Any:
@@ -133,6 +150,10 @@ def forward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
         l.backend.batchnorm.forward(source, out, *statistics, l.scales, l.biases, *root, net.threads)
         return
     _require_several_values(l, source)
+    if l.cross_iteration:
+        _average_statistics(l, source, net)
+        l.backend.batchnorm.forward(source, out, l.mean, l.variance, l.scales, l.biases, *root, net.threads)
+        return
     l.backend.batchnorm.forward_train(
         source,
         out,
@@ -148,6 +169,21 @@ def forward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
         *root,
         net.threads,
     )
+
+
+def _average_statistics(l: Any, x: Any, net: NetworkState) -> None:
+    """mean and variance over the passes of this iteration so far; the rolling ones follow them."""
+    c, kernels = l.convention, l.backend.batchnorm
+    kernels.mean(x, l.mean, net.threads)
+    kernels.variance(x, l.mean, l.variance, 0, net.threads)
+    mean = l.mean.astype("float64")
+    share = 1 / (net.subdivision + 1)
+    for average, value in ((l.m_cbn_avg, mean), (l.v_cbn_avg, l.variance + mean**2)):
+        average[...] = value if net.subdivision == 0 else (1 - share) * average + share * value
+    l.mean[...] = l.m_cbn_avg
+    l.variance[...] = np.maximum(l.v_cbn_avg - l.m_cbn_avg**2, 0)
+    for rolling, value in ((l.rolling_mean, l.mean), (l.rolling_variance, l.variance)):
+        rolling[...] = c.rolling_decay * rolling + (1 - c.rolling_decay) * value
 
 
 def _require_several_values(l: Layer, x: Any) -> None:

@@ -17,7 +17,7 @@ filters have batch statistics of their own (ab-share-index-shares-batch-statisti
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,11 @@ from darkbn.activations import activation_option
 from darkbn.layers import batchnorm
 from darkbn.layers.activation import activate_array, activation_buffers, gradient_array
 from darkbn.layers.antialiasing import AntialiasedLayer
-from darkbn.layers.base import NOT_TRAINED, Buffer, Context, Layer, LayerOptions, Role, apply_updates
+from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role, apply_updates
+from darkbn.layers.coordconv import with_coordinates
+from darkbn.layers.deformation import deformation_of
+from darkbn.layers.excitation import backward_excitation, excite_output
+from darkbn.layers.wrapped import WrappedLayer
 from darkbn.options import option
 from darkbn.state import NetworkState, UpdateArgs
 
@@ -56,16 +60,16 @@ class ConvolutionalOptions(LayerOptions):
     xnor: bool = option(False)
     bin_output: bool = option(False, only="alexeyab")
     antialiasing: int = option(0, only="alexeyab")
-    cbn: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    assisted_excitation: float = option(0.0, only="alexeyab", inference_only=NOT_TRAINED)
-    sway: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    rotate: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    stretch: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    stretch_sway: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
+    cbn: bool = option(False, only="alexeyab")
+    assisted_excitation: float = option(0.0, only="alexeyab", minimum=0)
+    sway: bool = option(False, only="alexeyab")
+    rotate: bool = option(False, only="alexeyab")
+    stretch: bool = option(False, only="alexeyab")
+    stretch_sway: bool = option(False, only="alexeyab")
     angle: float = option(15.0, only="alexeyab")
-    grad_centr: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    reverse: float = option(0.0, only="alexeyab", inference_only=NOT_TRAINED)
-    coordconv: int = option(0, only="alexeyab", unsupported="coordconv is not supported")
+    grad_centr: bool = option(False, only="alexeyab")
+    reverse: float = option(0.0, only="alexeyab")
+    coordconv: bool = option(False, only="alexeyab")
     dot: float = option(0.0)
     stream: int = option(-1, only="alexeyab")
     wait_stream: int = option(-1, only="alexeyab")
@@ -91,6 +95,7 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
         self.dilation = 1 if options.size == 1 else options.dilation
         self.pad = options.size // 2 if options.pad else options.padding
         self.batch_normalize = bool(options.batch_normalize or options.cbn)
+        self.cross_iteration = context.dialect == "alexeyab" and (options.batch_normalize == 2 or options.cbn)
         self.activation = options.activation
         if context.c % self.groups or self.n % self.groups:
             raise context.error(
@@ -98,10 +103,15 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
                 key="groups",
             )
         self.share_layer = self._find_share(options.share_index, context)
+        kernels = self.n * context.c // self.groups
+        self.deformation = deformation_of(options, kernels, context)
+        self._excitement: tuple[Any, float] | None = None
         super().__init__(options, context)
 
     @classmethod
     def build(cls, options: ConvolutionalOptions, context: Context) -> Layer:
+        if options.coordconv:
+            return with_coordinates(options, cls.build(replace(options, coordconv=False), context))
         if options.antialiasing:
             return AntialiasedConvolutionalLayer(options, context)
         if options.binary or options.xnor:
@@ -115,6 +125,8 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
             return None
         target = index if index >= 0 else context.index + index
         layer = context.layers[target] if 0 <= target < len(context.layers) else None
+        while isinstance(layer, WrappedLayer):
+            layer = layer.host
         if not isinstance(layer, ConvolutionalLayer):
             raise context.error(f"layer {target} is not a [convolutional] before this one", key="share_index")
         if layer.weight_shape != (self.n, context.c // self.groups, self.size, self.size):
@@ -149,6 +161,7 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
         ]
         if self.batch_normalize:
             found += batchnorm.channel_buffers(self.n, self.convention)
+            found += batchnorm.cross_iteration_buffers(self.n) if self.cross_iteration else []
             found += batchnorm.sample_buffers(self.output_shape)
         return found
 
@@ -168,12 +181,6 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
         if self.share_layer is not None:
             return ()
         return ("biases", *(batchnorm.FILE_ORDER if self.batch_normalize else ()), "weights")
-
-    def untrainable(self) -> list[str]:
-        reasons = super().untrainable()
-        if self.options.batch_normalize == 2:
-            reasons.append("batch_normalize=2: cross-iteration batch normalization is not supported")
-        return reasons
 
     def operands(self, net: NetworkState) -> tuple[Any, Any]:
         """The input and the weights of the sum."""
@@ -290,29 +297,65 @@ def forward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> Non
     if l.batch_normalize:
         batchnorm.forward_batchnorm_layer(l, net)
     activate_array(l, net)
+    if l.options.assisted_excitation and net.train:
+        l._excitement = excite_output(l, net)
 
 
 def backward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> None:
     """Updates from delta; delta becomes the gradient before the convolution's own sum, as in Darknet."""
+    if l._excitement is not None:
+        backward_excitation(l, l._excitement)
+        l._excitement = None
+    if l.options.smooth:
+        smooth_output(l)
     gradient_array(l, net)
     if l.batch_normalize:
         batchnorm.backward_batchnorm_layer(l, net)
     else:
         l.backend.bias.backward_bias(l.bias_updates, l.delta.reshape(l.batch, l.n, -1), net.threads)
     x, weights = l.operands(net)
-    l.backend.convolution.backward_weights(
-        x, l.delta, l.weight_updates, _workspace(l, net, "backward_weights"), *_geometry(l), net.threads
-    )
+    if not l.train_only_bn:
+        l.backend.convolution.backward_weights(
+            x, l.delta, l.weight_updates, _workspace(l, net, "backward_weights"), *_geometry(l), net.threads
+        )
     if net.delta is not None:
         l.backward_input(weights, net.delta.reshape(l.batch, l.c, l.h, l.w), net)
 
 
-def update_convolutional_layer(l: ConvolutionalLayer, args: UpdateArgs) -> None:
-    """One step of gradient descent with momentum; weight decay acts on the weights only.
+def smooth_output(l: ConvolutionalLayer) -> None:
+    """smooth= of pjreddie's CUDA code: delta += smooth * (what the output lacks of its neighbours, summed over a window
+    of 5 x 5; those outside of the map do not count)."""
+    reach = 2
+    padded = np.pad(l.output, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
+    inside = np.pad(np.ones(l.output.shape[2:]), reach)
+    size, h, w = 2 * reach + 1, l.out_h, l.out_w
+    windows = [(slice(i, i + h), slice(j, j + w)) for i in range(size) for j in range(size)]
+    count = sum(inside[window] for window in windows)
+    l.delta += l.options.smooth * (sum(padded[(..., *window)] for window in windows) - count * l.output)
 
-    Layers that share filters make a step each, as in Darknet.
+
+def update_convolutional_layer(l: ConvolutionalLayer, args: UpdateArgs) -> None:
+    """One step of the optimizer, see `darkbn.layers.base.apply_updates`.
+
+    Layers that share filters make a step each, as in Darknet. With grad_centr=1 the updates of each filter lose their
+    mean before (gradient centralization, Yong et al. 2020), with reverse=r they become sign(u) (10 |u| + 1)^r in the
+    step, not in the momentum. Deformed filters: see `darkbn.layers.deformation`.
     """
-    apply_updates(l, args)
+    deformation = l.deformation if args.iteration <= args.max_batches // 2 else None
+    if deformation is not None:
+        deformation.average(l.weight_updates)
+    if l.options.grad_centr and l.batch_normalize:
+        rows = l.weight_updates.reshape(l.n, -1)
+        rows -= rows.mean(axis=1, keepdims=True)
+    if l.options.reverse and args.adam is None and not l.train_only_bn:
+        kept = l.weight_updates.copy()
+        l.weight_updates[...] = np.where(kept < 0, -1, 1) * (10 * np.abs(kept) + 1) ** l.options.reverse
+        apply_updates(l, args)
+        l.weight_updates[...] = args.momentum * kept
+    else:
+        apply_updates(l, args)
+    if deformation is not None:
+        deformation.spread(l.weights)
 
 
 def resize_convolutional_layer(l: ConvolutionalLayer, w: int, h: int) -> None:

@@ -10,10 +10,12 @@ that the gradient of its activation is taken at the right place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from darkbn.layers.base import NOT_TRAINED, Buffer, Context, Layer, LayerOptions, Role
+from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
+from darkbn.layers.dropblock import current_square, dropblock_sizes, dropped
 from darkbn.options import option
 from darkbn.state import NetworkState
 
@@ -23,13 +25,15 @@ class DropoutOptions(LayerOptions):
     """Options of [dropout]."""
 
     probability: float = option(darknet=0.5, alexeyab=0.2, minimum=0, maximum=1)
-    dropblock: int = option(0, only="alexeyab", inference_only=NOT_TRAINED)
-    dropblock_size_rel: float = option(0.0, only="alexeyab")
-    dropblock_size_abs: float = option(0.0, only="alexeyab")
+    dropblock: bool = option(False, only="alexeyab")
+    dropblock_size_rel: float = option(0.0, only="alexeyab", minimum=0, maximum=1)
+    dropblock_size_abs: float = option(0.0, only="alexeyab", minimum=0)
 
 
 class DropoutLayer(Layer):
-    """Dropout. Arrays: rand, shaped like output: the numbers drawn in the last training pass."""
+    """Dropout. Arrays: rand, shaped like output: the numbers drawn in the last training pass; with dropblock=1 (see
+    `darkbn.layers.dropblock`) 0 where values were dropped, else 1, and drop_blocks_scale (batch,): factors of others.
+    """
 
     type = "dropout"
     sections = ("dropout",)
@@ -41,10 +45,22 @@ class DropoutLayer(Layer):
         if self.probability >= 1:
             raise self.context.error("must be less than 1: all values would be dropped", key="probability")
         self.scale = 1 / (1 - self.probability)
+        self.block_sizes = dropblock_sizes(self.options, self.context) if self.options.dropblock else (0, 0.0)
         self.out_h, self.out_w, self.out_c, self.outputs = self.h, self.w, self.c, self.inputs
 
     def buffers(self) -> list[Buffer]:
-        return [*self.output_buffers(), Buffer("rand", self.output_shape, Role.SCRATCH, training=True)]
+        found = [*self.output_buffers(), Buffer("rand", self.output_shape, Role.SCRATCH, training=True)]
+        if self.options.dropblock:
+            found.append(Buffer("drop_blocks_scale", (self.batch,), Role.SCRATCH, training=True))
+        return found
+
+    def factors(self) -> Iterator[tuple[slice, float, float]]:
+        """Samples that go together, from which number drawn on their values are kept, and the factor of those."""
+        if not self.options.dropblock:
+            yield slice(None), self.probability, self.scale
+            return
+        for sample, scale in enumerate(self.drop_blocks_scale):
+            yield slice(sample, sample + 1), 0.5, float(scale)
 
     def forward(self, net: NetworkState) -> None:
         forward_dropout_layer(self, net)
@@ -75,15 +91,24 @@ def forward_dropout_layer(l: DropoutLayer, net: NetworkState) -> None:
     if not net.train:
         l.output[...] = x
         return
-    l.rand[...] = l.backend.array(net.rng.random(l.rand.shape, dtype="float32"))
-    l.backend.dropout.forward(x, l.rand, l.output, l.probability, l.scale, net.threads)
+    numbers = net.rng.random(l.rand.shape, dtype="float32")
+    if l.options.dropblock:
+        gone = dropped(numbers, *current_square(l, net))
+        l.drop_blocks_scale[...] = l.backend.array(
+            l.outputs / (l.outputs - gone.sum(axis=(1, 2, 3)).clip(max=l.outputs - 1))
+        )
+        numbers = ~gone
+    l.rand[...] = l.backend.array(numbers)
+    for rows, probability, scale in l.factors():
+        l.backend.dropout.forward(x[rows], l.rand[rows], l.output[rows], probability, scale, net.threads)
 
 
 def backward_dropout_layer(l: DropoutLayer, net: NetworkState) -> None:
     """Adds delta of the values that were kept, scaled, to net.delta."""
     if net.delta is not None:
         to = net.delta.reshape(l.delta.shape)
-        l.backend.dropout.backward(l.rand, l.delta, to, l.probability, l.scale, net.threads)
+        for rows, probability, scale in l.factors():
+            l.backend.dropout.backward(l.rand[rows], l.delta[rows], to[rows], probability, scale, net.threads)
 
 
 def resize_dropout_layer(l: DropoutLayer, w: int, h: int) -> None:

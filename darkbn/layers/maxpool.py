@@ -7,12 +7,18 @@ size - 1 unless given, so that stride 1 keeps the size. Of equal values the firs
 gradient goes there. With maxpool_depth=1 (dialect alexeyab) size, stride and padding have no meaning:
 
     output[b, g, y, x] = max over k with k mod out_channels = g of input[b, k, y, x]
+
+With maxpool_zero_nonmax=1 (dialect alexeyab) the output is the input where that is the maximum of its own window, else
+0 (on every backend; Darknet's CPU code does not know it). It must be as large as the input. The gradient is the
+derivative (ab-zero-nonmax-passes-deltas-of-neighbours).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from darkbn.geometry import MAX_WINDOW, pooled_size
 from darkbn.layers.antialiasing import AntialiasedLayer
@@ -33,9 +39,7 @@ class MaxpoolOptions(LayerOptions):
     maxpool_depth: bool = option(False, only="alexeyab")
     out_channels: int = option(1, only="alexeyab", minimum=1)
     antialiasing: int = option(0, only="alexeyab")
-    maxpool_zero_nonmax: int = option(
-        0, only="alexeyab", unsupported="clearing the input where it is not a maximum is not supported"
-    )
+    maxpool_zero_nonmax: bool = option(False, only="alexeyab")
 
 
 class MaxpoolLayer(Layer):
@@ -49,7 +53,10 @@ class MaxpoolLayer(Layer):
 
     @classmethod
     def build(cls, options: MaxpoolOptions, context: Context) -> Layer:
-        return AntialiasedMaxpoolLayer(options, context) if options.antialiasing else cls(options, context)
+        if options.antialiasing:
+            return AntialiasedMaxpoolLayer(options, context)
+        only_maxima = options.maxpool_zero_nonmax and not options.maxpool_depth
+        return MaximaLayer(options, context) if only_maxima else cls(options, context)
 
     def __init__(self, options: MaxpoolOptions, context: Context) -> None:
         context.require_image("[maxpool]")
@@ -89,6 +96,28 @@ class MaxpoolLayer(Layer):
             return str(self.out_channels), "depth"
         stride = f"{self.stride_x}" if self.stride_x == self.stride_y else f"{self.stride_x},{self.stride_y}"
         return "", f"{self.size} x {self.size} / {stride}"
+
+
+class MaximaLayer(MaxpoolLayer):
+    """The input where it is the maximum of its window, else 0 (maxpool_zero_nonmax=1)."""
+
+    def shape(self) -> None:
+        super().shape()
+        if (self.out_w, self.out_h) != (self.w, self.h):
+            raise self.context.error(
+                f"the output must be as large as the input, {self.w} x {self.h}; size, stride and padding make it"
+                f" {self.out_w} x {self.out_h}",
+                key="maxpool_zero_nonmax",
+            )
+
+    def forward(self, net: NetworkState) -> None:
+        super().forward(net)
+        self.output[self.output != net.input.reshape(self.output_shape)] = 0
+
+    def backward(self, net: NetworkState) -> None:
+        if net.delta is not None:
+            places = np.arange(self.h * self.w).reshape(self.h, self.w)
+            net.delta += np.where(self.indexes == places, self.delta, 0).reshape(net.delta.shape)
 
 
 class AntialiasedMaxpoolLayer(AntialiasedLayer):

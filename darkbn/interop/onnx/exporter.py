@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,16 @@ class Wanted:
     float16: bool
 
 
+#: Options that change what a section computes when it predicts, and that no writer knows.
+_WITHOUT_OPERATORS = ("binary", "xnor", "coordconv", "maxpool_zero_nonmax", "tree")
+
+
+def options_without_operators(layer: Layer) -> Iterator[str]:
+    """Options of a layer, or of one inside it, that cannot be exported."""
+    for _, part in layer.walk():
+        yield from (name for name in _WITHOUT_OPERATORS if getattr(part.options, name, False))
+
+
 class Exporter:
     """Writes the layers of a network one after the other.
 
@@ -67,6 +77,8 @@ class Exporter:
             try:
                 if writer is None:
                     raise self.refuse(layer, "no operators are known for it")
+                for option in options_without_operators(layer):
+                    raise self.refuse(layer, f"no operators are known for {option}=")
                 x = self._finish(index, layer, writer(self, layer, x))
             except CannotExportError as error:
                 self.refused.append(str(error))
