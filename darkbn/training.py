@@ -47,7 +47,7 @@ def rests(layer: Layer, iteration: int, burn_in: int) -> bool:
         burn_in: as in [net].
     """
     o = layer.options
-    return bool(iteration <= o.dont_update or (o.burnin_update and iteration < o.burnin_update * burn_in))
+    return bool(o.dont_update and iteration <= o.dont_update) or iteration < o.burnin_update * burn_in
 
 
 def forget_updates(layer: Layer) -> None:

@@ -162,14 +162,6 @@ def test_errors_in_a_cfg(section: str, dialect: str, error: type[DarkbnError], m
     assert "<text>:8: " in str(caught.value)
 
 
-@pytest.mark.parametrize("section", ["[dropout]\ndropblock=1"])
-def test_options_that_cannot_be_trained(section: str) -> None:
-    text = f"{NET}{section}\n"
-    load(text, dialect="alexeyab")
-    with pytest.raises(DarkbnError, match="not supported"):
-        load(text, dialect="alexeyab", train=True)
-
-
 def test_default_probabilities() -> None:
     text = f"{NET}[dropout]\n"
     assert load(text, dialect="darknet").layers[1].probability == 0.5

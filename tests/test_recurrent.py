@@ -13,7 +13,7 @@ import pytest
 import darkbn
 from darkbn.build import guess_dialect
 from darkbn.cfg import read_cfg
-from darkbn.errors import CfgError, ShapeError, TrainingError, UnsupportedError
+from darkbn.errors import CfgError, ShapeError, TrainingError
 from darkbn.layers import BY_SECTION
 from darkbn.layers.base import Layer
 from darkbn.layers.conv_lstm import make_conv_lstm_layer
@@ -403,8 +403,6 @@ def test_hidden_is_no_evidence_of_a_dialect() -> None:
         (Case("conv_lstm", {"pad": 1, "stride": 2}, "alexeyab", MAPS), CfgError, "must keep 3 x 4; they give 2 x 2"),
         (Case("conv_lstm", {**BOTTLENECK, "output": 3}, "alexeyab", MAPS), CfgError, "expected output=2, found 3"),
         (Case("conv_lstm", {"lstm_activation": "mish"}, "alexeyab", MAPS), CfgError, "expected one of tanh, leaky"),
-        (Case("conv_lstm", {"xnor": 1}, "alexeyab", MAPS), UnsupportedError, "bit convolutions"),
-        (Case("crnn", {"xnor": 1}, "alexeyab", MAPS), UnsupportedError, "bit convolutions"),
         (Case("crnn", {"groups": 2, "hidden": 3, "pad": 1}, "alexeyab", MAPS), CfgError, "groups=2 must divide"),
         (Case("history", {"history_size": 0}, "alexeyab", MAPS), CfgError, "at least 1, found 0"),
         (Case("history", {}, "alexeyab"), CfgError, "needs an input with width, height and channels"),
