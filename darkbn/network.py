@@ -115,7 +115,9 @@ class Network:
         self._plan: Plan | None = None
         self._tuned = False
         rejection = LabelRejection.of(options, cfg.net)
-        self._state = NetworkState(layers=self.layers, rng=np.random.default_rng(seed), rejection=rejection)
+        self._state = NetworkState(
+            layers=self.layers, rng=np.random.default_rng(seed), rejection=rejection, check_finite=False
+        )
         self._allocate(training)
         for layer in self.layers:
             layer.initialize(self._state.rng)

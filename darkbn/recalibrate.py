@@ -191,8 +191,9 @@ class _Normalizer:
         """Add the statistics of the batch that just went through."""
         for step in self.steps:
             values = step.batch * max(step.out_h * step.out_w, 1)
+            divisor = values - (0 if step.cross_iteration else step.convention.ddof)
             variance = np.asarray(step.variance, np.float64)
-            self.total.add(np.asarray(step.mean, np.float64), variance * (values - step.convention.ddof), values)
+            self.total.add(np.asarray(step.mean, np.float64), variance * divisor, values)
 
 
 def _normalizers(net: Network) -> Iterator[_Normalizer]:

@@ -33,6 +33,8 @@ class NetworkState:
         subdivision: which pass of its iteration this is, from 0.
         max_batches, burn_in: as in [net].
         rng: random numbers of dropout and augmenting layers.
+        check_finite: whether batch normalization raises NonFiniteError for NaN and infinity when training. A network
+            has a guard of its own (`darkbn.guard`), which names the first array at fault.
     """
 
     input: Any = None
@@ -50,6 +52,7 @@ class NetworkState:
     max_batches: int = 0
     burn_in: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    check_finite: bool = True
     _workspace: Any = None
 
     @property

@@ -18,7 +18,7 @@ from darkbn.conventions import CONVENTIONS, get_convention
 from darkbn.errors import CfgError, ShapeError, UnsupportedError
 from darkbn.gradients import _D, GradientReport, _numbers
 from darkbn.layers.batchnorm import make_batchnorm_layer
-from darkbn.layers.convolutional import make_convolutional_layer
+from darkbn.layers.convolutional import ConvolutionalLayer, make_convolutional_layer
 
 NORMALIZED = (
     "[net]\nbatch=2\nwidth=3\nheight=2\nchannels=2\n\n"
@@ -141,10 +141,16 @@ def test_resized_networks_and_stopped_gradients() -> None:
     assert {row.layer for row in report.rows} == {9}
 
 
-def test_networks_that_cannot_be_trained() -> None:
-    cfg = "[net]\nwidth=4\nheight=4\nchannels=1\n\n[convolutional]\nbatch_normalize=2\nfilters=1\n"
-    with pytest.raises(UnsupportedError, match=r"layer 0 \[convolutional\] batch_normalize=2"):
-        darkbn.gradcheck(darkbn.load(cfg, dialect="alexeyab"))
+def test_networks_that_cannot_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConvolutionalLayer, "untrainable", lambda l: ["has no gradient"])
+    with pytest.raises(UnsupportedError, match=r"layer 0 \[convolutional\] has no gradient"):
+        darkbn.gradcheck(darkbn.load(NORMALIZED))
+
+
+def test_cross_iteration_batch_normalization() -> None:
+    cfg = NORMALIZED.replace("batch_normalize=1", "batch_normalize=2", 1)
+    net = darkbn.load(cfg, dialect="alexeyab", batch=3, seed=0, batchnorm="cudnn")
+    assert darkbn.gradcheck(net, perturb=0.1).passed
 
 
 def test_random_layers_draw_the_same_numbers() -> None:

@@ -67,6 +67,14 @@ def test_precise_and_paper() -> None:
     assert (np.abs(variance / together.var(axis=1, ddof=1) - 1) > 0.05).all(), "these data tell the methods apart"
 
 
+def test_cross_iteration_batch_normalization() -> None:
+    cfg = NET.replace("batch_normalize=1", "batch_normalize=2", 1)
+    net = load(cfg, dialect="alexeyab", batchnorm="darknet")
+    together = np.concatenate([convolved(net, 0, x) for x in data()], axis=1)
+    recalibrate(net, data())
+    np.testing.assert_allclose(rolling(net, 0)[1], together.var(axis=1, ddof=1), rtol=1e-12)
+
+
 def test_layers_before_are_normalized_as_the_method_says() -> None:
     """The second layer sees batches normalized by their own statistics, or by the new rolling ones."""
     net, batches = load(), data()

@@ -17,12 +17,14 @@ its biases stay in dialect darknet, whose files have no room for them), and adds
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from darkbn.conventions import BatchNormConvention
-from darkbn.errors import TrainingError
+from darkbn.errors import DtypeError, NonFiniteError, ShapeError, TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, Role, apply_updates
 from darkbn.state import NetworkState, UpdateArgs
 
@@ -89,6 +91,8 @@ class BatchnormLayer(BatchNormalized):
     def shape(self) -> None:
         if self.inputs < 1:
             raise self.context.error("needs an input")
+        if self.batch < 1:
+            raise self.context.error(f"batch must be at least 1, found {self.batch}")
         self.out_h, self.out_w, self.out_c, self.outputs = self.h, self.w, self.c, self.inputs
         self.channels = self.out_c or self.outputs
 
@@ -140,16 +144,23 @@ def forward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
     A [batchnorm] layer reads net.input. Inside another layer the values are in l.x when training, else in l.output.
     """
     if isinstance(l, BatchnormLayer):
-        x = l._input = net.input.reshape(l.output_shape)
+        x = l._input = _own_input(l, net)
     else:
         x = l.x if net.batch_statistics else l.output
     source, out, c = _by_channel(l, x), _by_channel(l, l.output), l.convention
-    root = (c.epsilon, int(c.epsilon_outside))
     if not net.batch_statistics:
-        statistics = (l.rolling_mean, l.rolling_variance)
+        statistics, root = (l.rolling_mean, l.rolling_variance), (c.epsilon, int(c.epsilon_outside))
         l.backend.batchnorm.forward(source, out, *statistics, l.scales, l.biases, *root, net.threads)
         return
     _require_several_values(l, source)
+    kept = (l.rolling_mean, l.rolling_variance, *((l.m_cbn_avg, l.v_cbn_avg) if l.cross_iteration else ()))
+    with _finite(l, net, "x", (l.mean, l.variance), kept):
+        _normalize_by_batch(l, source, out, net)
+
+
+def _normalize_by_batch(l: Any, source: Any, out: Any, net: NetworkState) -> None:
+    c = l.convention
+    root = (c.epsilon, int(c.epsilon_outside))
     if l.cross_iteration:
         _average_statistics(l, source, net)
         l.backend.batchnorm.forward(source, out, l.mean, l.variance, l.scales, l.biases, *root, net.threads)
@@ -168,6 +179,45 @@ def forward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
         c.rolling_ddof,
         *root,
         net.threads,
+    )
+
+
+def _own_input(l: BatchnormLayer, net: NetworkState) -> Any:
+    """net.input as the layer's input; raises DtypeError or ShapeError when it cannot be."""
+    x, where = net.input, f"layer {l.context.index} [batchnorm]: the input"
+    if not isinstance(x, l.backend.xp.ndarray):
+        raise DtypeError(f"{where} must be an array of {l.backend.dtype}, found {type(x).__name__}")
+    if x.dtype != l.backend.dtype:
+        raise DtypeError(f"{where} must be of {l.backend.dtype}, found {x.dtype}")
+    if x.shape[:1] != (l.batch,) or x.size != l.batch * l.inputs:
+        raise ShapeError(f"{where} must have shape {l.output_shape}, found {x.shape}")
+    if not x.flags.c_contiguous:
+        raise ShapeError(f"{where} of shape {x.shape} must be C-contiguous")
+    return x.reshape(l.output_shape)
+
+
+@contextmanager
+def _finite(
+    l: BatchNormalized, net: NetworkState, name: str, sums: tuple[Any, ...], kept: tuple[Any, ...]
+) -> Iterator[None]:
+    """Raise NonFiniteError, with `kept` as before, when sums over the values of `name` tell of NaN or infinity."""
+    if not net.check_finite:
+        yield
+        return
+    before = [array.copy() for array in kept]
+    yield
+    xp = l.backend.xp
+    finite = xp.isfinite(sums[0]) & xp.isfinite(sums[1])
+    if finite.all():
+        return
+    for array, old in zip(kept, before, strict=True):
+        array[...] = old
+    index, channel = l.context.index, int(finite.argmin())
+    raise NonFiniteError(
+        f"layer {index} [{l.type}] batch normalization: NaN or infinity in channel {channel} of {name}",
+        layer=index,
+        type=l.type,
+        array=name,
     )
 
 
@@ -201,26 +251,27 @@ def backward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
     A [batchnorm] layer then adds it to net.delta.
     """
     c, g = l.convention, l.convention.gradient_constants()
-    x = net.input.reshape(l.output_shape) if isinstance(l, BatchnormLayer) else l.x
-    l.backend.batchnorm.backward(
-        _by_channel(l, x),
-        _by_channel(l, l.delta),
-        l.mean,
-        l.variance,
-        l.scales,
-        l.scale_updates if c.trains_scales else None,
-        l.bias_updates if c.trains_biases else None,
-        l.mean_delta,
-        l.variance_delta,
-        c.epsilon,
-        int(c.epsilon_outside),
-        g.epsilon,
-        int(g.epsilon_outside),
-        g.statistics_epsilon,
-        int(g.statistics_epsilon_outside),
-        g.ddof,
-        net.threads,
-    )
+    x = _own_input(l, net) if isinstance(l, BatchnormLayer) else l.x
+    with _finite(l, net, "delta", (l.mean_delta, l.variance_delta), (l.scale_updates, l.bias_updates)):
+        l.backend.batchnorm.backward(
+            _by_channel(l, x),
+            _by_channel(l, l.delta),
+            l.mean,
+            l.variance,
+            l.scales,
+            l.scale_updates if c.trains_scales else None,
+            l.bias_updates if c.trains_biases else None,
+            l.mean_delta,
+            l.variance_delta,
+            c.epsilon,
+            int(c.epsilon_outside),
+            g.epsilon,
+            int(g.epsilon_outside),
+            g.statistics_epsilon,
+            int(g.statistics_epsilon_outside),
+            g.ddof,
+            net.threads,
+        )
     if isinstance(l, BatchnormLayer) and net.delta is not None:
         net.delta += l.delta.reshape(net.delta.shape)
 
