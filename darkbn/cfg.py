@@ -62,12 +62,14 @@ class Cfg:
         folder: folder that side files (`tree=`, `map=`) are relative to.
         sections: in order; the first is [net] or [network].
         warnings: lines that Darknet would skip, and duplicates that say something else than the first.
+        text: what was read, comments included.
     """
 
     file: str
     folder: Path
     sections: list[Section] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    text: str = ""
 
     @property
     def net(self) -> Section:
@@ -112,7 +114,7 @@ def read_cfg(source: str | os.PathLike[str]) -> Cfg:
 
 
 def _parse(text: str, file: str, folder: Path) -> Cfg:
-    cfg = Cfg(file=file, folder=folder)
+    cfg = Cfg(file=file, folder=folder, text=text)
     for number, line in _lines(text):
         if line.startswith("["):
             cfg.sections.append(Section(_section_name(line, file, number), number, file))

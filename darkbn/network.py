@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from darkbn.detect import Detection
+    from darkbn.inference.fold_network import Folding
     from darkbn.inference.plan import Plan
     from darkbn.inference.profile import Profile
     from darkbn.summary import Summary
@@ -321,6 +322,20 @@ class Network:
         if tune and not self._tuned:
             self._tuned, self._plan = True, None
         return compile_network(self, outputs, tune=self._tuned)
+
+    def fold(self, x: Any = None) -> Folding:
+        """A new network without batch normalization, which the weights and biases take over; this one stays as it is.
+
+        Args:
+            x: input on which both are compared, `input_shape`; None: random numbers.
+
+        Returns:
+            The network, what was folded, the largest change of an output, and `save(cfg, weights)`; see
+            `darkbn.inference.fold_network`.
+        """
+        from darkbn.inference.fold_network import fold
+
+        return fold(self, x)
 
     def profile(self, x: Any = None, *, repeat: int = 10) -> Profile:
         """Where the time of a prediction goes, step by step; `str()` of it is a table.

@@ -30,7 +30,14 @@ ORDER = (
 LEVEL = {name: len(ORDER) - depth for depth, names in enumerate(ORDER) for name in names}
 
 #: Methods that hand on to a module above: imported when called.
-LATE = {"darkbn.network": {"darkbn.detect", "darkbn.inference.plan", "darkbn.inference.profile"}}
+LATE = {
+    "darkbn.network": {
+        "darkbn.detect",
+        "darkbn.inference.fold_network",
+        "darkbn.inference.plan",
+        "darkbn.inference.profile",
+    }
+}
 
 #: Modules that would make `import darkbn` slow, or must not be needed for it.
 HEAVY = (

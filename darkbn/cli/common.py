@@ -104,11 +104,19 @@ def show_note(text: str) -> None:
     stderr().print(Text(printable(text), style="dim"))
 
 
-def load_network(cfg: Path, weights: Path | None, device: str, dialect: str | None, threads: int | None) -> Network:
+def load_network(
+    cfg: Path,
+    weights: Path | None,
+    device: str,
+    dialect: str | None,
+    threads: int | None,
+    *,
+    batchnorm: str | None = None,
+) -> Network:
     """The network, its warnings shown."""
     import darkbn
 
-    net = darkbn.load(cfg, weights, device=device, dialect=dialect, threads=threads)
+    net = darkbn.load(cfg, weights, device=device, dialect=dialect, threads=threads, batchnorm=batchnorm)
     for warning in net.warnings[:SHOWN_WARNINGS]:
         show_note(f"warning: {warning}")
     if len(net.warnings) > SHOWN_WARNINGS:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from darkbn.cli import bench, classify, detect, doctor, explain, export, gradcheck, info, recalibrate, verify
+from darkbn.cli import bench, classify, detect, doctor, explain, export, fold, gradcheck, info, recalibrate, verify
 from darkbn.cli import map as map_command
 from darkbn.version import __version__
 
@@ -28,6 +28,7 @@ app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
 app.add_typer(bench.app, name="bench")
+app.command("fold", epilog=fold.EXAMPLES)(fold.fold)
 app.command("gradcheck", epilog=gradcheck.EXAMPLES)(gradcheck.gradcheck)
 app.command("recalibrate", epilog=recalibrate.EXAMPLES)(recalibrate.recalibrate)
 app.command("doctor")(doctor.doctor)
