@@ -85,46 +85,34 @@ DARKBN_INLINE darkbn_wide darkbn_bend(darkbn_wide v, float slope)
     return darkbn_wide_select(v > 0, v, slope * v);
 }
 
-/* Sums of `pixels` pixels, `width` channels each and next to each other, in place: bias and activation, where they are
- * not left to darkbn_finish_store. `width` is a multiple of DARKBN_W. */
-static void darkbn_finish_sums(const darkbn_finish *f, float *sums, ptrdiff_t pixels, ptrdiff_t width,
-                               const float *bias)
+/* The activation of n sums, biases included, in place, where it is not left to darkbn_finish_store. */
+static void darkbn_finish_sums(const darkbn_finish *f, float *sums, ptrdiff_t n)
 {
-    if (f->slope >= 0) return;
-    for (ptrdiff_t p = 0; p < pixels; ++p)
-        for (ptrdiff_t i = 0; i < width; i += DARKBN_W)
-            darkbn_wide_store(sums + p * width + i,
-                              darkbn_wide_load(sums + p * width + i) + darkbn_wide_load(bias + i));
-    darkbn_activate(sums, sums, pixels * width, f->activation);
+    if (f->slope < 0) darkbn_activate(sums, sums, n, f->activation);
 }
 
 /* Sums of one block's pixels, `step` floats apart, to `pixels` pixels of out from `pixel` on. */
 static void darkbn_finish_store(const darkbn_finish *f, ptrdiff_t image, ptrdiff_t block, ptrdiff_t pixel,
-                                ptrdiff_t pixels, const float *sums, ptrdiff_t step, const float *bias)
+                                ptrdiff_t pixels, const float *sums, ptrdiff_t step)
 {
     float *to = f->out.data + image * f->out.image + block * f->out.plane + pixel * DARKBN_BLOCK;
-    const float *add = NULL;
-    if (f->residual.data)
-        add = f->residual.data + image * f->residual.image + block * f->residual.plane + pixel * DARKBN_BLOCK;
-    for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
-        const darkbn_wide shift = darkbn_wide_load(bias + part);
-        if (f->slope >= 0 && !add) {
-            for (ptrdiff_t p = 0; p < pixels; ++p)
+    const float slope = f->slope >= 0 ? f->slope : 1.0f;
+    if (!f->residual.data) {
+        for (ptrdiff_t p = 0; p < pixels; ++p)
+            for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
                 darkbn_wide_store(to + p * DARKBN_BLOCK + part,
-                                  darkbn_bend(darkbn_wide_load(sums + p * step + part) + shift, f->slope));
-            continue;
-        }
-        for (ptrdiff_t p = 0; p < pixels; ++p) {
-            darkbn_wide v = darkbn_wide_load(sums + p * step + part);
-            if (f->slope >= 0) v = darkbn_bend(v + shift, f->slope);
-            if (add) {
-                v += darkbn_wide_load(add + p * DARKBN_BLOCK + part);
-                if (f->residual_slope >= 0) v = darkbn_bend(v, f->residual_slope);
-            }
-            darkbn_wide_store(to + p * DARKBN_BLOCK + part, v);
-        }
+                                  darkbn_bend(darkbn_wide_load(sums + p * step + part), slope));
+        return;
     }
-    if (add && f->residual_slope < 0) darkbn_activate(to, to, pixels * DARKBN_BLOCK, f->residual_activation);
+    const float *add = f->residual.data + image * f->residual.image + block * f->residual.plane + pixel * DARKBN_BLOCK;
+    const float second = f->residual_slope >= 0 ? f->residual_slope : 1.0f;
+    for (ptrdiff_t p = 0; p < pixels; ++p)
+        for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
+            const darkbn_wide value = darkbn_bend(darkbn_wide_load(sums + p * step + part), slope)
+                                      + darkbn_wide_load(add + p * DARKBN_BLOCK + part);
+            darkbn_wide_store(to + p * DARKBN_BLOCK + part, darkbn_bend(value, second));
+        }
+    if (f->residual_slope < 0) darkbn_activate(to, to, pixels * DARKBN_BLOCK, f->residual_activation);
 }
 
 /* A convolution of blocked maps (x of `first` is plain: plane is h * w there). */

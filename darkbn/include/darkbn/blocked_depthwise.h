@@ -24,15 +24,15 @@ static void darkbn_depthwise_pack(const float *weights, const float *biases, ptr
 
 /* Rows of taps that count for a line of outputs, all columns inside. `size`, `stride` (or 0: g's) are constants. */
 DARKBN_INLINE void darkbn_depthwise_inner(const int fixed_size, const int fixed_stride, const darkbn_blocked *g,
-                                          ptrdiff_t rows, const float *from, const float *filter, ptrdiff_t pixels,
-                                          float *sums)
+                                          ptrdiff_t rows, const float *from, const float *filter, darkbn_wide bias,
+                                          ptrdiff_t pixels, float *sums)
 {
     const ptrdiff_t size = fixed_size ? fixed_size : g->size, dilation = fixed_size ? 1 : g->dilation;
     const ptrdiff_t stride = (fixed_stride ? fixed_stride : g->stride_x) * DARKBN_BLOCK;
     const ptrdiff_t line = dilation * g->w * DARKBN_BLOCK;
     ptrdiff_t p = 0;
     for (; p + 4 <= pixels; p += 4, from += 4 * stride) {
-        darkbn_wide acc[4] = {{0}, {0}, {0}, {0}};
+        darkbn_wide acc[4] = {bias, bias, bias, bias};
         for (ptrdiff_t i = 0; i < rows; ++i)
 #pragma GCC unroll 5
             for (ptrdiff_t j = 0; j < size; ++j) {
@@ -45,7 +45,7 @@ DARKBN_INLINE void darkbn_depthwise_inner(const int fixed_size, const int fixed_
         for (int k = 0; k < 4; ++k) darkbn_wide_store(sums + (p + k) * DARKBN_BLOCK, acc[k]);
     }
     for (; p < pixels; ++p, from += stride) {
-        darkbn_wide acc = {0};
+        darkbn_wide acc = bias;
         for (ptrdiff_t i = 0; i < rows; ++i)
             for (ptrdiff_t j = 0; j < size; ++j)
                 acc += darkbn_wide_load(filter + (i * size + j) * DARKBN_BLOCK)
@@ -56,10 +56,10 @@ DARKBN_INLINE void darkbn_depthwise_inner(const int fixed_size, const int fixed_
 
 /* Outputs [x0, x0 + pixels) of a line, some of whose taps may lie outside. The order of sums is that of the inner. */
 static void darkbn_depthwise_edge(const darkbn_blocked *g, ptrdiff_t rows, const float *line, const float *filter,
-                                  ptrdiff_t x0, ptrdiff_t pixels, float *sums)
+                                  darkbn_wide bias, ptrdiff_t x0, ptrdiff_t pixels, float *sums)
 {
     for (ptrdiff_t p = 0; p < pixels; ++p) {
-        darkbn_wide acc = {0};
+        darkbn_wide acc = bias;
         for (ptrdiff_t i = 0; i < rows; ++i)
             for (ptrdiff_t j = 0; j < g->size; ++j) {
                 const ptrdiff_t x = (x0 + p) * g->stride_x - g->pad + j * g->dilation;
@@ -72,16 +72,16 @@ static void darkbn_depthwise_edge(const darkbn_blocked *g, ptrdiff_t rows, const
 }
 
 static void darkbn_depthwise_pixels(const darkbn_blocked *g, ptrdiff_t rows, const float *from, const float *filter,
-                                    ptrdiff_t pixels, float *sums)
+                                    darkbn_wide bias, ptrdiff_t pixels, float *sums)
 {
     if (g->size == 3 && g->dilation == 1 && g->stride_x == 1)
-        darkbn_depthwise_inner(3, 1, g, rows, from, filter, pixels, sums);
+        darkbn_depthwise_inner(3, 1, g, rows, from, filter, bias, pixels, sums);
     else if (g->size == 3 && g->dilation == 1 && g->stride_x == 2)
-        darkbn_depthwise_inner(3, 2, g, rows, from, filter, pixels, sums);
+        darkbn_depthwise_inner(3, 2, g, rows, from, filter, bias, pixels, sums);
     else if (g->size == 5 && g->dilation == 1)
-        darkbn_depthwise_inner(5, 0, g, rows, from, filter, pixels, sums);
+        darkbn_depthwise_inner(5, 0, g, rows, from, filter, bias, pixels, sums);
     else
-        darkbn_depthwise_inner(0, 0, g, rows, from, filter, pixels, sums);
+        darkbn_depthwise_inner(0, 0, g, rows, from, filter, bias, pixels, sums);
 }
 
 /* One line of outputs of one block. */
@@ -89,7 +89,6 @@ static void darkbn_depthwise_line(const darkbn_blocked *g, ptrdiff_t image, ptrd
 {
     float sums[DARKBN_DEPTHWISE_PIXELS * DARKBN_BLOCK] __attribute__((aligned(64)));
     const ptrdiff_t taps = g->size * g->size, top = y * g->stride_y - g->pad;
-    const float *bias = g->packed + block * DARKBN_BLOCK;
     const float *filter = g->packed + (darkbn_blocks(g->n) + block * taps) * DARKBN_BLOCK;
     /* Rows of taps inside the map, and columns of outputs whose taps are all inside. */
     const ptrdiff_t first = top < 0 ? darkbn_parts_of(-top, g->dilation) : 0;
@@ -106,14 +105,15 @@ static void darkbn_depthwise_line(const darkbn_blocked *g, ptrdiff_t image, ptrd
         const ptrdiff_t limit = x < inner ? inner : x < outer ? outer : g->out_w;
         const ptrdiff_t pixels = darkbn_least(limit - x, DARKBN_DEPTHWISE_PIXELS);
         for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
+            const darkbn_wide bias = darkbn_wide_load(g->packed + block * DARKBN_BLOCK + part);
             if (x >= inner && x < outer)
                 darkbn_depthwise_pixels(g, rows, line + (x * g->stride_x - g->pad) * DARKBN_BLOCK + part, filter + part,
-                                        pixels, sums + part);
+                                        bias, pixels, sums + part);
             else
-                darkbn_depthwise_edge(g, rows, line + part, filter + part, x, pixels, sums + part);
+                darkbn_depthwise_edge(g, rows, line + part, filter + part, bias, x, pixels, sums + part);
         }
-        darkbn_finish_sums(&g->finish, sums, pixels, DARKBN_BLOCK, bias);
-        darkbn_finish_store(&g->finish, image, block, y * g->out_w + x, pixels, sums, DARKBN_BLOCK, bias);
+        darkbn_finish_sums(&g->finish, sums, pixels * DARKBN_BLOCK);
+        darkbn_finish_store(&g->finish, image, block, y * g->out_w + x, pixels, sums, DARKBN_BLOCK);
         x += pixels;
     }
 }

@@ -69,12 +69,15 @@ static void darkbn_first_copy(const darkbn_blocked *g, const darkbn_first_room *
 
 /* A tile: pixels `stride` floats apart from `from` on. `fixed` is the stride where it is a constant, else 0. */
 DARKBN_INLINE void darkbn_first_tile(const int fixed, const darkbn_blocked *g, const darkbn_first_room *room,
-                                     const float *from, const float *restrict b, float *restrict sums)
+                                     const float *from, const float *restrict b, const float *bias, float *sums)
 {
     darkbn_vec acc[DARKBN_TILE_PIXELS][2];
     const ptrdiff_t stride = fixed ? fixed : g->stride_x;
 #pragma GCC unroll 16
-    for (int i = 0; i < DARKBN_TILE_PIXELS; ++i) acc[i][0] = acc[i][1] = darkbn_zero();
+    for (int i = 0; i < DARKBN_TILE_PIXELS; ++i) {
+        acc[i][0] = darkbn_load(bias);
+        acc[i][1] = darkbn_load(bias + DARKBN_V);
+    }
     for (ptrdiff_t c = 0; c < g->c; ++c, from += room->channel)
         for (ptrdiff_t y = 0; y < g->size; ++y) {
             const float *a = from + y * g->dilation * room->pitch;
@@ -96,16 +99,16 @@ DARKBN_INLINE void darkbn_first_tile(const int fixed, const darkbn_blocked *g, c
 }
 
 static void darkbn_first_tiles(const darkbn_blocked *g, const darkbn_first_room *room, const float *from,
-                               ptrdiff_t pixels, const float *b, float *sums)
+                               ptrdiff_t pixels, const float *b, const float *bias, float *sums)
 {
     for (ptrdiff_t p = 0; p < pixels; p += DARKBN_TILE_PIXELS) {
         float *to = sums + p * DARKBN_TILE_FILTERS;
         if (g->stride_x == 1)
-            darkbn_first_tile(1, g, room, from + p, b, to);
+            darkbn_first_tile(1, g, room, from + p, b, bias, to);
         else if (g->stride_x == 2)
-            darkbn_first_tile(2, g, room, from + 2 * p, b, to);
+            darkbn_first_tile(2, g, room, from + 2 * p, b, bias, to);
         else
-            darkbn_first_tile(0, g, room, from + p * g->stride_x, b, to);
+            darkbn_first_tile(0, g, room, from + p * g->stride_x, b, bias, to);
     }
 }
 
@@ -124,9 +127,9 @@ static void darkbn_first_band(const darkbn_blocked *g, const darkbn_first_room *
             for (ptrdiff_t x = 0; x < g->out_w; x += DARKBN_FIRST_SUMS) {
                 const ptrdiff_t pixels = darkbn_least(DARKBN_FIRST_SUMS, g->out_w - x);
                 darkbn_first_tiles(g, room, local + y * g->stride_y * room->pitch + x * g->stride_x, pixels, filters,
-                                   sums);
+                                   bias, sums);
                 darkbn_finish_tile(&g->finish, image, t * DARKBN_TILE_BLOCKS, blocks - t * DARKBN_TILE_BLOCKS,
-                                   (y0 + y) * g->out_w + x, pixels, sums, bias);
+                                   (y0 + y) * g->out_w + x, pixels, sums);
             }
     }
 }

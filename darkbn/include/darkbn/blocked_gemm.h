@@ -155,12 +155,11 @@ static void darkbn_pack_panels(const darkbn_blocked *g, const darkbn_gemm_sizes 
 
 /* The sums of a tile of filters to out: block `block` is the tile's first, `blocks` of its group follow from there. */
 DARKBN_INLINE void darkbn_finish_tile(const darkbn_finish *f, ptrdiff_t image, ptrdiff_t block, ptrdiff_t blocks,
-                                      ptrdiff_t pixel, ptrdiff_t pixels, float *sums, const float *bias)
+                                      ptrdiff_t pixel, ptrdiff_t pixels, float *sums)
 {
-    darkbn_finish_sums(f, sums, pixels, DARKBN_TILE_FILTERS, bias);
+    darkbn_finish_sums(f, sums, pixels * DARKBN_TILE_FILTERS);
     for (ptrdiff_t i = 0; i < darkbn_least(blocks, DARKBN_TILE_BLOCKS); ++i)
-        darkbn_finish_store(f, image, block + i, pixel, pixels, sums + i * DARKBN_BLOCK, DARKBN_TILE_FILTERS,
-                            bias + i * DARKBN_BLOCK);
+        darkbn_finish_store(f, image, block + i, pixel, pixels, sums + i * DARKBN_BLOCK, DARKBN_TILE_FILTERS);
 }
 
 static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const darkbn_gemm_cut *cut,
@@ -193,11 +192,10 @@ static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s
             float *sums = local + cut->sums + (several ? (t - tile0) * cut->pixels * DARKBN_TILE_FILTERS : 0);
             const float *b = filters + t * tile_floats + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
             darkbn_multiply_panels(pixels, depth, a, b, t + 1 < tile0 + tiles ? b + tile_floats : NULL, sums,
-                                   start > 0);
+                                   start > 0 ? NULL : bias + t * DARKBN_TILE_FILTERS);
             if (start + depth == s->steps)
                 darkbn_finish_tile(&g->finish, image, group * group_blocks + t * DARKBN_TILE_BLOCKS,
-                                   group_blocks - t * DARKBN_TILE_BLOCKS, first, pixels, sums,
-                                   bias + t * DARKBN_TILE_FILTERS);
+                                   group_blocks - t * DARKBN_TILE_BLOCKS, first, pixels, sums);
         }
     }
 }

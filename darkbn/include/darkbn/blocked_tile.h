@@ -1,8 +1,8 @@
 /* The register tile of the convolutions of blocked maps: DARKBN_TILE_PIXELS pixels times DARKBN_TILE_FILTERS filters.
  *
  * Pixels come as blocks of eight channels, a[step * stride + pixel * 8 + channel]; filters packed by channels,
- * b[(step * 8 + channel) * DARKBN_TILE_FILTERS + filter]. Each sum is one chain of multiply-adds over the channels in
- * order, whatever tile it lies in and however the steps are cut. */
+ * b[(step * 8 + channel) * DARKBN_TILE_FILTERS + filter]. Each sum is one chain of multiply-adds over the channels of a
+ * call in order, whatever tile it lies in; the sums of calls are added in order. */
 #ifndef DARKBN_BLOCKED_TILE_H
 #define DARKBN_BLOCKED_TILE_H
 
@@ -23,18 +23,19 @@
 
 #define DARKBN_ASKED 4 /* cache lines that a step asks for */
 
-/* sums (+)= `steps` steps of a tile: sums[pixel * DARKBN_TILE_FILTERS + filter]. `rows` is a constant where inlined.
+/* sums = base + `steps` steps of a tile: sums[pixel * DARKBN_TILE_FILTERS + filter]; the pixels of base are `base_step`
+ * floats apart: 0 for biases, DARKBN_TILE_FILTERS for earlier sums. `rows` is a constant where inlined.
  * Unless NULL, `ahead` are filters that will be needed next: filters come from memory, and a stream that is read a tile
  * at a time stalls at each. */
 DARKBN_INLINE void darkbn_tile_pixels(const int rows, ptrdiff_t steps, const float *restrict a, ptrdiff_t stride,
-                                      const float *restrict b, float *restrict sums, int more,
+                                      const float *restrict b, const float *base, ptrdiff_t base_step, float *sums,
                                       const float *ahead)
 {
     darkbn_vec acc[DARKBN_TILE_PIXELS][2];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-        acc[i][0] = more ? darkbn_load(sums + i * DARKBN_TILE_FILTERS) : darkbn_zero();
-        acc[i][1] = more ? darkbn_load(sums + i * DARKBN_TILE_FILTERS + DARKBN_V) : darkbn_zero();
+        acc[i][0] = darkbn_zero();
+        acc[i][1] = darkbn_zero();
     }
     for (ptrdiff_t step = 0; step < steps; ++step) {
         if (ahead) {
@@ -58,19 +59,20 @@ DARKBN_INLINE void darkbn_tile_pixels(const int rows, ptrdiff_t steps, const flo
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-        darkbn_store(sums + i * DARKBN_TILE_FILTERS, acc[i][0]);
-        darkbn_store(sums + i * DARKBN_TILE_FILTERS + DARKBN_V, acc[i][1]);
+        const darkbn_vec low = darkbn_load(base + i * base_step), high = darkbn_load(base + i * base_step + DARKBN_V);
+        darkbn_store(sums + i * DARKBN_TILE_FILTERS, acc[i][0] + low);
+        darkbn_store(sums + i * DARKBN_TILE_FILTERS + DARKBN_V, acc[i][1] + high);
     }
 }
 
-typedef void (*darkbn_pixels_function)(ptrdiff_t, const float *, ptrdiff_t, const float *, float *, int,
-                                       const float *);
+typedef void (*darkbn_pixels_function)(ptrdiff_t, const float *, ptrdiff_t, const float *, const float *, ptrdiff_t,
+                                       float *, const float *);
 
 #define DARKBN_PIXELS(ROWS)                                                                                       \
     static void darkbn_pixels_##ROWS(ptrdiff_t steps, const float *a, ptrdiff_t stride, const float *b,           \
-                                     float *sums, int more, const float *ahead)                                   \
+                                     const float *base, ptrdiff_t base_step, float *sums, const float *ahead)     \
     {                                                                                                             \
-        darkbn_tile_pixels(ROWS, steps, a, stride, b, sums, more, ahead);                                         \
+        darkbn_tile_pixels(ROWS, steps, a, stride, b, base, base_step, sums, ahead);                              \
     }
 DARKBN_PIXELS(1)
 DARKBN_PIXELS(2)
@@ -118,9 +120,10 @@ typedef struct darkbn_pixels_at {
     ptrdiff_t panel, pixel, step;
 } darkbn_pixels_at;
 
-/* sums (+)= pixels times a tile's filters. `next` are the filters of the next call, brought near meanwhile. */
+/* sums = biases + pixels times a tile's filters, or where those are NULL sums + ... `next` are the filters of the next
+ * call, brought near meanwhile. */
 static void darkbn_multiply_panels(ptrdiff_t pixels, ptrdiff_t steps, darkbn_pixels_at a, const float *b,
-                                   const float *next, float *sums, int more)
+                                   const float *next, float *sums, const float *biases)
 {
     const ptrdiff_t panels = darkbn_panels(pixels), floats = steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
     for (ptrdiff_t i = 0, asked = 0; i < panels; ++i) {
@@ -128,8 +131,9 @@ static void darkbn_multiply_panels(ptrdiff_t pixels, ptrdiff_t steps, darkbn_pix
         const ptrdiff_t rows = darkbn_panel_start(i + 1, panels, pixels) - start;
         const float *ahead = next && asked < floats ? next + asked : NULL;
         asked += steps * DARKBN_ASKED * DARKBN_LINE;
-        darkbn_pixels[rows](steps, a.data + i * a.panel + start * a.pixel, a.step, b,
-                            sums + start * DARKBN_TILE_FILTERS, more, ahead);
+        float *to = sums + start * DARKBN_TILE_FILTERS;
+        darkbn_pixels[rows](steps, a.data + i * a.panel + start * a.pixel, a.step, b, biases ? biases : to,
+                            biases ? 0 : DARKBN_TILE_FILTERS, to, ahead);
     }
 }
 

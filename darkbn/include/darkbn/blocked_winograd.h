@@ -86,10 +86,10 @@ typedef struct darkbn_winograd_target {
     const float *add; /* residual, or NULL */
     ptrdiff_t line;   /* floats from line to line of both */
     const float *bias;
-    float slope, residual_slope; /* negative: the sums as they are */
+    float slope, residual_slope;
 } darkbn_winograd_target;
 
-/* A^T s A of one block of a tile, finished where the activations are lines. */
+/* A^T s A of one block of a tile plus biases, and with `finish` all that follows where the activations are lines. */
 DARKBN_INLINE void darkbn_winograd_tile_out(const int m, const int finish, const float *from, ptrdiff_t step,
                                             const darkbn_winograd_target *t, int part)
 {
@@ -106,8 +106,9 @@ DARKBN_INLINE void darkbn_winograd_tile_out(const int m, const int finish, const
     for (int y = 0; y < m; ++y) {
         darkbn_winograd_out(m, half[y], out);
 #pragma GCC unroll 8
-        for (int x = 0; finish && x < m; ++x)
-            out[x] = darkbn_bend(out[x] + darkbn_wide_load(t->bias + part), t->slope);
+        for (int x = 0; x < m; ++x) out[x] += darkbn_wide_load(t->bias + part);
+#pragma GCC unroll 8
+        for (int x = 0; finish && x < m; ++x) out[x] = darkbn_bend(out[x], t->slope);
         if (finish && t->add)
 #pragma GCC unroll 8
             for (int x = 0; x < m; ++x)
@@ -254,13 +255,13 @@ DARKBN_INLINE void darkbn_winograd_output(const int m, const darkbn_winograd *w,
             darkbn_winograd_tile_out(m, 1, from, w->out_step, &target, part);
         return;
     }
-    const darkbn_winograd_target beside = {pixels, NULL, m * DARKBN_BLOCK, bias, -1, -1};
+    const darkbn_winograd_target beside = {pixels, NULL, m * DARKBN_BLOCK, bias, 1, 1};
     for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
         darkbn_winograd_tile_out(m, 0, from, w->out_step, &beside, part);
-    darkbn_finish_sums(f, pixels, m * m, DARKBN_BLOCK, bias);
+    darkbn_finish_sums(f, pixels, m * m * DARKBN_BLOCK);
     for (ptrdiff_t i = 0; i < darkbn_least(m, g->out_h - y); ++i)
-        darkbn_finish_store(f, image, block, (y + i) * g->out_w + x, width, pixels + i * m * DARKBN_BLOCK, DARKBN_BLOCK,
-                            bias);
+        darkbn_finish_store(f, image, block, (y + i) * g->out_w + x, width, pixels + i * m * DARKBN_BLOCK,
+                            DARKBN_BLOCK);
 }
 
 #define DARKBN_WINOGRAD_PHASES(M)                                                                                 \
@@ -305,6 +306,7 @@ static void darkbn_winograd_multiply(const darkbn_winograd *w, ptrdiff_t count, 
     const ptrdiff_t depth = darkbn_parts_of(w->blocks, darkbn_parts_of(w->blocks, DARKBN_GEMM_STEPS));
     const float *b = w->g->packed + padded + (position * w->filters + filter) * channels * DARKBN_TILE_FILTERS;
     const float *a = region + position * w->in_step;
+    static const float zeros[DARKBN_TILE_FILTERS] = {0};
     float *sums = region + w->sums + position * w->out_step + filter % w->chunk * w->region * DARKBN_TILE_FILTERS;
     for (ptrdiff_t start = 0; start < w->blocks; start += depth) {
         const ptrdiff_t steps = darkbn_least(depth, w->blocks - start);
@@ -312,7 +314,7 @@ static void darkbn_winograd_multiply(const darkbn_winograd *w, ptrdiff_t count, 
         const float *here = b + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
         const darkbn_pixels_at panels = {a + start * DARKBN_PANEL, w->blocks * DARKBN_PANEL, 0, DARKBN_PANEL};
         darkbn_multiply_panels(count, steps, panels, here, here + steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS,
-                               sums, start > 0);
+                               sums, start > 0 ? NULL : zeros);
     }
 }
 
