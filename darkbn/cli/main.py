@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from darkbn.cli import bench, classify, detect, doctor, explain, export, fold, gradcheck, info, recalibrate, verify
+from darkbn.cli import (
+    bench,
+    classify,
+    detect,
+    diff,
+    doctor,
+    explain,
+    export,
+    fold,
+    gradcheck,
+    info,
+    recalibrate,
+    verify,
+)
 from darkbn.cli import map as map_command
 from darkbn.version import __version__
 
@@ -27,6 +40,8 @@ app.command("info", epilog=info.EXAMPLES)(info.info)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
+app.command("diff", epilog=diff.DIFF_EXAMPLES)(diff.diff)
+app.command("dump", epilog=diff.DUMP_EXAMPLES)(diff.dump)
 app.add_typer(bench.app, name="bench")
 app.command("fold", epilog=fold.EXAMPLES)(fold.fold)
 app.command("gradcheck", epilog=gradcheck.EXAMPLES)(gradcheck.gradcheck)
