@@ -5,7 +5,8 @@
         [--threads 2] [--peers onnxruntime openvino] [--json raw.json] [--png chart.png]
 
 Each network gets random weights and normalization statistics, and becomes an ONNX model, which every peer loads (ncnn
-converts it with pnnx where that is installed, and is skipped otherwise). All engines take turns, one pass each per
+converts it with pnnx where that is installed, and is skipped otherwise). A pass goes up to the detection heads, whose
+activations the engines leave to the program, or to the softmax. All engines take turns, one pass each per
 round, after warming up, with the same input and number of threads; medians, spreads (half the distance between the
 quartiles) and ratios to the fastest peer are shown. Outputs are compared with those of onnxruntime, relative to the
 largest magnitude. Memory is the growth of the process while an engine loads and runs first, in a process of its own.
@@ -88,13 +89,18 @@ def load_network(cfg: Path, row: Row, threads: int) -> Any:
     return net
 
 
+def raw_outputs(net: Any) -> list[int]:
+    """Indices of the layers before the detection heads, or before the softmax, which hides differences."""
+    if net.heads:
+        return [head.context.index - 1 for head in net.heads]
+    last = net.output_layer
+    return [last.context.index - (last.type == "softmax")]
+
+
 def darkbn_pass(cfg: Path, row: Row, model: Path, x: np.ndarray, threads: int) -> Pass:
     net = load_network(cfg, row, threads)
-    plan = net.compile()
-    for layer in net.layers:  # what only training and forward need
-        if layer.context.index not in plan.outputs:
-            layer.output = None
-    return lambda: plan(x)
+    plan = net.compile(raw_outputs(net))
+    return lambda: plan(x)  # the plan does not keep the network: its parameters are freed
 
 
 def onnxruntime_pass(cfg: Path, row: Row, model: Path, x: np.ndarray, threads: int) -> Pass:
@@ -326,12 +332,19 @@ def find_cfg(name: str, folders: list[Path]) -> Path | None:
 
 def export(cfg: Path, row: Row, folder: Path) -> Path:
     """The ONNX model of the network."""
-    from darkbn.interop.onnx import export_onnx
+    import onnx
 
-    path = folder / f"{cfg.stem}_{row.size}_{row.batch}.onnx"
+    from darkbn.interop.onnx import onnx_model
+
+    stem = "".join(c if c.isalnum() else "_" for c in f"{cfg.stem}_{row.size}_{row.batch}")  # as pnnx wants it
+    path = folder / f"{stem}.onnx"
     if not path.exists():
         net = load_network(cfg, row, 1)
-        export_onnx(net, path, verify=False)
+        model, names = onnx_model(net), [f"layer_{index}" for index in raw_outputs(net)]
+        for name, index in zip(names, raw_outputs(net), strict=True):
+            shape = net.layers[index].output_shape
+            model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+        onnx.save(onnx.utils.Extractor(model).extract_model(["input"], names), str(path))
     return path
 
 
@@ -515,6 +528,9 @@ def main() -> None:
                 continue
             model = export(cfg, row, folder)
             if args.prepare:
+                if "ncnn" in engines and row.batch == 1:
+                    with contextlib.suppress(RuntimeError):
+                        _convert_for_ncnn(model, make_input(row))
                 continue
             results = measure(cfg, row, model, engines, args)
             write(line(row, results, engines) + "\n")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from darkbn.detect import Detection
     from darkbn.inference.fold_network import Folding
-    from darkbn.inference.plan import Plan
+    from darkbn.inference.plan import Marks, Plan
     from darkbn.inference.profile import Profile
     from darkbn.summary import Summary
 
@@ -114,6 +114,7 @@ class Network:
         self.training = False
         self.version = 0
         self._plan: Plan | None = None
+        self._marks: Marks | None = None
         self._tuned = False
         rejection = LabelRejection.of(options, cfg.net)
         self._state = NetworkState(
@@ -351,9 +352,14 @@ class Network:
     def current_plan(self) -> Plan:
         """The plan for the network's present parameters and size, made anew if these are not those of the last."""
         plan = self._plan
-        if plan is None or not plan.current or plan.threads != self.threads or plan.parameters_changed():
+        stale = plan is None or not plan.current or plan.threads != self.threads
+        if stale or self._marks is None or self._marks.changed():
+            from darkbn.inference.plan import Marks
+
             self._plan = None  # its memory is free before the next one needs some
-            plan = self._plan = self.compile()
+            plan, self._marks = self.compile(), Marks(self)
+            self._plan = plan
+        assert plan is not None
         return plan
 
     def changed(self) -> None:

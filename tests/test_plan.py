@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,17 @@ def test_wrong_inputs_and_outputs_are_refused() -> None:
     with pytest.raises(DarkbnError, match="there is no layer 99"):
         net.compile([99])
     assert net.compile([0])(np.zeros((1, 768)))[0].shape == (1, 8, 8, 8)
+
+
+def test_a_plan_lives_on_without_its_network() -> None:
+    net = residuals(16)
+    randomize(net)
+    x, gone = inputs(net), weakref.ref(net.layers[0])
+    expected, plan = net.predict(x), net.compile()
+    del net
+    gc.collect()
+    assert gone() is None
+    np.testing.assert_array_equal(plan(x)[0], expected)
 
 
 # Threads

@@ -62,8 +62,9 @@ class Plan:
     """A network ready to predict. Made by `Network.compile`.
 
     A plan holds folded and packed copies of the parameters and one piece of memory for everything between input and
-    outputs. The outputs are the `output` arrays of the layers that were asked for, overwritten by the next pass of the
-    plan or of the network. A plan is for one thread at a time; it lets go of Python's lock while kernels run.
+    outputs; it does not hold the network, which may go: then only the plan's memory is left. The outputs are the
+    `output` arrays of the layers that were asked for, overwritten by the next pass of the plan or of the network. A
+    plan is for one thread at a time; it lets go of Python's lock while kernels run.
 
     Attributes:
         outputs: indices of the layers whose outputs it computes.
@@ -82,9 +83,7 @@ class Plan:
         self.parameter_bytes = sum(step.parameter_bytes for step in steps)
         self.input = memory.plain(INPUT).reshape(net.input_shape)
         self._arrays = [net.layers[index].output for index in outputs]
-        self._memory = memory
         self._calls = [call for step in steps for call in step.calls]
-        self._marks = Marks(net)
         self._net, self._version, self._file = weakref.ref(net), net.version, net.cfg.file
 
     @property
@@ -92,10 +91,6 @@ class Plan:
         """Whether the network's parameters and size are those that the plan was made for, as far as it was told."""
         net = self._net()
         return net is None or net.version == self._version
-
-    def parameters_changed(self) -> bool:
-        """Whether parameters were written to past the network, as far as a few values of every array tell."""
-        return self._marks.changed()
 
     def run(self) -> list[Any]:
         """Compute the outputs of what is in `input`.
