@@ -42,27 +42,28 @@ class LearningRate:
             rng: needed by policy random only.
         """
         if iteration < self.burn_in:
-            return float(self.learning_rate * (iteration / self.burn_in) ** self.power)
+            return self.learning_rate * _power(iteration / self.burn_in, self.power)
         return self.learning_rate * self._factor(iteration, rng) if self.policy != "sgdr" else self._sgdr(iteration)
 
     def _factor(self, iteration: int, rng: np.random.Generator | None) -> float:
         match self.policy:
             case "step":
-                return float(self.scale ** (iteration // self.step))
+                return _power(self.scale, iteration // self.step)
             case "steps":
                 reached = itertools.takewhile(lambda at: at <= iteration, self.steps)
                 return math.prod((scale for _, scale in zip(reached, self.scales, strict=False)), start=1.0)
             case "exp":
-                return float(self.gamma**iteration)
+                return _power(self.gamma, iteration)
             case "poly":
-                return float((1 - iteration / self.max_batches) ** self.power)
+                # After the end of training Darknet's rate rises again, or is NaN; here it stays 0.
+                return _power(max(1 - iteration / self.max_batches, 0.0), self.power)
             case "sigmoid":
                 # The distance to the step is signed here; pjreddie computes it unsigned (pj-sigmoid-rate-unsigned).
                 return 1.0 / (1.0 + _exp(self.gamma * (iteration - self.step)))
             case "random":
                 if rng is None:
                     raise ValueError("policy random needs a random generator")
-                return float(rng.random() ** self.power)
+                return _power(rng.random(), self.power)
         return 1.0
 
     def _sgdr(self, iteration: int) -> float:
@@ -73,6 +74,16 @@ class LearningRate:
             cycle *= self.sgdr_mult
         wave = 1 + math.cos(math.pi * (iteration - start) / cycle)
         return self.learning_rate_min + 0.5 * (self.learning_rate - self.learning_rate_min) * wave
+
+
+def _power(base: float, exponent: float) -> float:
+    """base to the power of exponent as C computes it: infinite where it overflows or divides by 0."""
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf
+    except ValueError:  # 0 to a negative power
+        return math.inf if base == 0 else math.nan
 
 
 def _exp(x: float) -> float:

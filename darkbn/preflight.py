@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.cfg import Section
 from darkbn.errors import TrainingError
 from darkbn.layers.batchnorm import BatchNormalized
 from darkbn.net_options import NetOptions
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 #: Images per pass below which statistics of batch normalization are poor (Wu and He, arXiv:1803.08494, figure 1).
 FEW_IMAGES = 16
+
+
+#: Options of [net] about how batches are made from pictures and labels.
+DATA_OPTIONS = (
+    *("angle", "aspect", "saturation", "exposure", "hue", "flip", "blur", "gaussian_noise", "letter_box"),
+    *("mixup", "cutmix", "mosaic", "mosaic_bound", "label_smooth_eps", "unsupervised", "augment_speed"),
+    *("contrastive", "contrastive_jit_flip", "contrastive_color", "notruth"),
+)
 
 
 def check_training(
@@ -49,6 +58,7 @@ def check_training(
         *_schedule(written),
         *_averages(written),
         *_layers(net),
+        *_data_options(written, net.dialect),
     ]
     if truth is not None:
         found += _labels(net, np.asarray(truth))
@@ -144,6 +154,13 @@ def _layers(net: Network) -> Iterator[str]:
         yield f"no layer has a loss, the last is [{net.layers[-1].type}]: put the deltas there yourself, or add [cost]"
     if all(net.frozen):
         yield "all layers are frozen (stopbackward=, onlyforward=): nothing will be learned"
+
+
+def _data_options(o: NetOptions, dialect: str) -> Iterator[str]:
+    defaults = NetOptions.read(Section("net"), dialect, [])
+    asked = [name for name in DATA_OPTIONS if getattr(o, name) != getattr(defaults, name)]
+    if asked:
+        yield f"{', '.join(asked)}: train_step takes batches as they are, so these are up to who makes them"
 
 
 def _labels(net: Network, truth: np.ndarray[Any, Any]) -> Iterator[str]:

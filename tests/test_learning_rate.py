@@ -57,3 +57,12 @@ def test_options_that_do_not_fit_together(text: str, words: str) -> None:
     section = read_cfg(f"[net]\n{text}\n").net
     with pytest.raises(CfgError, match=words):
         NetOptions.read(section, "alexeyab", []).schedule(section)
+
+
+def test_rates_beyond_what_numbers_hold() -> None:
+    """As in C, and never an exception: infinite when too large; poly stays 0 after the end."""
+    assert LearningRate(0.1, "exp", gamma=10)(1000) == math.inf
+    assert LearningRate(0.1, "poly", power=1.5, max_batches=10)(11) == 0
+    assert LearningRate(0.1, "poly", power=4, max_batches=10)(30) == 0
+    assert LearningRate(0.1, burn_in=10, power=-1)(0) == math.inf
+    assert LearningRate(0.1, "step", scale=0.1, step=1)(5000) == 0

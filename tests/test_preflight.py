@@ -51,6 +51,7 @@ def test_nothing_is_odd() -> None:
         ("burn_in=5000\n" + GOOD, {}, "burn_in=5000 lasts longer than training"),
         ("", {}, "max_batches= is not set"),
         ("ema_alpha=.9\nmax_batches=2000", {}, "ema_alpha=0.9 averages between .* never"),
+        ("mosaic=1\nhue=.1\n" + GOOD, {}, "hue, mosaic: train_step takes batches as they are"),
         ("ema_alpha=1\n" + GOOD, {}, "ema_alpha=1 is not in"),
         ("policy=sgdr\nlearning_rate_min=.5\n" + GOOD, {}, "learning_rate_min=0.5 exceeds learning_rate=0.01"),
     ],
