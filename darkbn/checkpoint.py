@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 #: Roles of the arrays that a step reads before it writes them.
-_ROLES = (Role.PARAMETER, Role.STATISTIC, Role.UPDATE, Role.OPTIMIZER, Role.AVERAGE, Role.STATE)
+_ROLES = frozenset(Role) - {Role.ACTIVATION, Role.SCRATCH}
 
 
 def save_training_state(net: Network, path: str | os.PathLike[str]) -> None:

@@ -185,6 +185,7 @@ class Network:
         frozen = self.frozen if train else [False] * len(self.layers)
         for state.index, layer in enumerate(self.layers):
             state.frozen = frozen[state.index]
+            state.resting = train and rests(layer, state.completed + 1, self.options.burn_in)
             if train and layer.delta is not None:
                 layer.delta.fill(0)
             layer.forward(state)

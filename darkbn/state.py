@@ -24,6 +24,7 @@ class NetworkState:
         truth: labels of the batch, (batch, truths), or None.
         train: whether this is a training pass.
         frozen: whether the layer at work is frozen: its parameters and rolling statistics must not move.
+        resting: whether it takes no step yet: its rolling statistics must not move either.
         threads: how many threads kernels may use.
         layers: all layers of the network; empty when a layer is used on its own.
         index: index of the layer at work.
@@ -42,6 +43,7 @@ class NetworkState:
     truth: Any = None
     train: bool = False
     frozen: bool = False
+    resting: bool = False
     threads: int = 1
     layers: Sequence[Layer] = ()
     index: int = 0
@@ -59,6 +61,10 @@ class NetworkState:
     def batch_statistics(self) -> bool:
         """Whether batch normalization takes the statistics of the batch (and rolls them) or uses the rolling ones."""
         return self.train and not self.frozen
+
+    def rolling_decay(self, decay: float) -> float:
+        """How much of rolling statistics stays in a pass: `decay`, or all of them in a resting layer."""
+        return 1.0 if self.resting else decay
 
     def workspace(self, size: int, backend: Backend) -> Any:
         """A flat array of `size` floats with undefined contents, shared by all layers of the network."""

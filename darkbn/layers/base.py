@@ -30,6 +30,7 @@ class Role(enum.Enum):
     ACTIVATION = "activation"  # depends on the input; per sample
     SCRATCH = "scratch"  # kept between forward and backward
     STATE = "state"  # carried from one pass to the next
+    ITERATION = "iteration"  # gathered over the passes of one iteration
 
 
 @dataclass(frozen=True)

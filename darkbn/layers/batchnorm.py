@@ -74,7 +74,7 @@ def sample_buffers(shape: tuple[int, ...]) -> list[Buffer]:
 def cross_iteration_buffers(n: int) -> list[Buffer]:
     """Means of the statistics over the passes of an iteration: of the mean, and of the mean square."""
     names = ("m_cbn_avg", "v_cbn_avg")
-    return [Buffer(name, (n,), Role.SCRATCH, training=True, dtype="float64") for name in names]
+    return [Buffer(name, (n,), Role.ITERATION, training=True, dtype="float64") for name in names]
 
 
 def _by_channel(l: Layer, array: Any) -> Any:
@@ -174,7 +174,7 @@ def _normalize_by_batch(l: Any, source: Any, out: Any, net: NetworkState) -> Non
         l.rolling_variance,
         l.scales,
         l.biases,
-        c.rolling_decay,
+        net.rolling_decay(c.rolling_decay),
         c.ddof,
         c.rolling_ddof,
         *root,
@@ -232,8 +232,9 @@ def _average_statistics(l: Any, x: Any, net: NetworkState) -> None:
         average[...] = value if net.subdivision == 0 else (1 - share) * average + share * value
     l.mean[...] = l.m_cbn_avg
     l.variance[...] = np.maximum(l.v_cbn_avg - l.m_cbn_avg**2, 0)
+    decay = net.rolling_decay(c.rolling_decay)
     for rolling, value in ((l.rolling_mean, l.mean), (l.rolling_variance, l.variance)):
-        rolling[...] = c.rolling_decay * rolling + (1 - c.rolling_decay) * value
+        rolling[...] = decay * rolling + (1 - decay) * value
 
 
 def _require_several_values(l: Layer, x: Any) -> None:
