@@ -110,9 +110,7 @@ class Verification:
             f" {layers:.1e} (layers), {outputs:.1e} (outputs) of the largest value, allowed {self.tolerance:g}"
         )
         if self.noise:
-            text += (
-                f"; this network makes {self.noise:.1e} of one rounding of its input, so its outputs may differ more"
-            )
+            text += f"; outputs may differ more, as one rounding of the input already moves them by {self.noise:.1e}"
         return text
 
 
