@@ -10,6 +10,10 @@ def fill(x: Array, value: float, threads: int) -> None:
     map_each("vector", "vector_fill", x.size, x, x.size, float(value))
 
 
+def copy(x: Array, y: Array, threads: int) -> None:
+    map_each("vector", "vector_copy", x.size, x, y, x.size)
+
+
 def axpy(x: Array, y: Array, alpha: float, threads: int) -> None:
     map_each("vector", "vector_axpy", x.size, x, y, x.size, float(alpha))
 

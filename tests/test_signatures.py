@@ -8,13 +8,17 @@ import re
 from pathlib import Path
 
 import pytest
-from backends import backends_with
+from backends import NOT_ON_GPU, backends_with
 
+import darkbn_gpu
 from darkbn.backend import families, get_backend, reference_family
 from darkbn.signature import array_specs, kernel_names
+from darkbn_gpu.modules import names as kernel_files
 
 #: The sources; an installed package has no .pyx.
 CPU = Path(__file__).parents[1] / "darkbn" / "cpu"
+
+GPU = Path(darkbn_gpu.__file__).parent
 
 Signatures = dict[str, list[str]]
 
@@ -44,6 +48,8 @@ def test_every_family_has_all_its_files() -> None:
     modules = {path.stem for path in CPU.glob("*.pyx")} - {"simd"}
     stubs = {path.stem for path in CPU.glob("*.pyi")} - {"simd"}
     assert modules == stubs == set(families())
+    launchers = {f.stem for f in GPU.glob("*.py") if (GPU / "kernels" / f"{f.stem}.cu").exists()}
+    assert launchers == set(kernel_files()) == set(families()) - NOT_ON_GPU
 
 
 @pytest.mark.parametrize("family", families())

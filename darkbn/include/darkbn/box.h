@@ -64,7 +64,7 @@ DARKBN_INLINE float darkbn_distance(darkbn_box a, darkbn_box b)
 
 DARKBN_INLINE float darkbn_diou(darkbn_box a, darkbn_box b, double exponent)
 {
-    return darkbn_iou(a, b) - (float)pow(darkbn_distance(a, b), exponent);
+    return darkbn_iou(a, b) - (float)pow((double)darkbn_distance(a, b), exponent);
 }
 
 /* atan(w/h) of b minus that of a; an empty box counts as angle 0. */

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "reduce.h"
+#include "sums.h"
 
 #define DARKBN_CERTAIN 0.9999
 

@@ -5,10 +5,14 @@
 #include <stddef.h>
 
 #include "box.h"
-#include "reduce.h"
+#include "sums.h"
 
-/* Cells that are looked at together. */
+/* Cells that are looked at together: by a loop that vectorizes, or by a thread. */
+#ifndef __CUDACC__
 #define DARKBN_CELLS 128
+#else
+#define DARKBN_CELLS 1
+#endif
 
 /* out = logistic(x); not for arrays that overlap. */
 static inline void darkbn_logistic_plane(const float *restrict x, float *restrict out, ptrdiff_t n)

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "heads.h"
+#ifndef __CUDACC__
 #include "softmax.h"
+#endif
 
 /* Cells of a block that is transposed. */
 #define DARKBN_TRANSPOSED 16
@@ -46,6 +48,8 @@ typedef struct {
     const int *sizes;
     ptrdiff_t count;
 } darkbn_groups;
+
+#ifndef __CUDACC__ /* CUDA takes the values of a place with a thread, not in rows */
 
 /* Softmax over `count` entries of n values each. */
 static inline void darkbn_softmax_planes(const float *restrict x, float *restrict out, ptrdiff_t count, ptrdiff_t n)
@@ -92,6 +96,8 @@ static inline void darkbn_region_activate_cells(const float *restrict x, float *
             darkbn_softmax_row(entries + 5, entries + 5, e - 5, 1.0f);
     }
 }
+
+#endif
 
 static inline darkbn_spot darkbn_region_spot(const darkbn_region *l, ptrdiff_t n, ptrdiff_t cell)
 {
