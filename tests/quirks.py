@@ -27,7 +27,7 @@ class Quirk:
     Attributes:
         darknet: what Darknet does.
         does: what darkbn does.
-        kinds: kinds of reference cases that it decides.
+        kinds: kinds of reference cases that it decides; none where only tests of our own hold it.
         imitated: darkbn computes the same; then the cases must pass as any other.
         changes: pattern of the keys that may differ from a case; some must, the others must still agree.
         raises: the error that darkbn raises instead of computing.
@@ -37,7 +37,7 @@ class Quirk:
 
     darknet: str
     does: str
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
     imitated: bool = False
     changes: str = BACKWARD
     raises: type[Exception] | None = None
@@ -247,6 +247,85 @@ QUIRKS: dict[str, Quirk] = {
         ("layer", "train"),
         tests=("test_heads.py::test_delta_normalizer_scales_what_goes_back",),
     ),
+    # Options that only the CUDA code knows, or that no reference case has.
+    "xnor-cpu-backward-is-not-binary": Quirk(
+        "The CPU code of both goes forward with binary weights and inputs (xnor=1; binary=1 not even that), and back"
+        " with the weights and inputs as they are.",
+        "Gradients are those of the CUDA code: of the binary weights and inputs, straight through the signs.",
+        tests=("test_binary.py::test_a_binary_convolution_is_a_convolution_of_binary_values",),
+    ),
+    "ab-xnor-pads-with-minus-one": Quirk(
+        "The bit convolutions with which AlexeyAB's Darknet predicts (xnor=1) take the padding for -1; training takes"
+        " 0.",
+        "The padding is 0 in both.",
+        tests=("test_binary.py::test_a_binary_convolution_is_a_convolution_of_binary_values",),
+    ),
+    "pj-tree-multiplies-twice": Quirk(
+        "Going down a hierarchy of classes for a detection, pjreddie's code multiplies probabilities that are products"
+        " along the path already.",
+        "The probability of a class is the product along its path, once.",
+        tests=("test_tree.py::test_a_detection_has_one_class_of_the_hierarchy",),
+    ),
+    "ab-hier-ignored": Quirk(
+        "AlexeyAB's detector believes a class of a hierarchy from a probability of .5 on, whatever -hier says.",
+        "hier= counts.",
+        tests=("test_tree.py::test_a_detection_has_one_class_of_the_hierarchy",),
+    ),
+    "tree-softmax-masks-on-gpu-only": Quirk(
+        "The CPU code of both moves values of a [softmax] with tree= towards -1234 where the labels say that there is"
+        " no truth; the CUDA code leaves them alone.",
+        "They get no delta and no loss.",
+        tests=("test_tree.py::test_softmax_over_a_hierarchy_learns_labelled_groups_only",),
+    ),
+    "ab-cbn-divides-by-n-minus-1": Quirk(
+        "Cross-iteration batch normalization (CUDA only) divides the sum of squares by N - 1 and subtracts the square"
+        " of a mean over N.",
+        "Both are means over N.",
+        tests=("test_layer_options.py::test_statistics_are_averaged_over_the_passes_of_an_iteration",),
+    ),
+    "ab-dropblock-misplaces-samples": Quirk(
+        "dropblock=1 (CUDA only) reads random numbers of other samples and maps than the one it works on.",
+        "Every map draws its own.",
+        tests=("test_layer_options.py::test_dropblock_scales_each_sample_by_what_is_left",),
+    ),
+    "ab-zero-nonmax-passes-deltas-of-neighbours": Quirk(
+        "maxpool_zero_nonmax=1 (CUDA only) gives a maximum the deltas of neighbours whose output it has made 0, and"
+        " clears what other layers had put into the deltas of the rest.",
+        "The derivative.",
+        tests=("test_layer_options.py::test_only_maxima_stay",),
+    ),
+    "ab-coordconv-writes-one-value": Quirk(
+        "coordconv=1 (CUDA only) writes one value per channel, in the wrong place, instead of one per pixel.",
+        "Every pixel of the first three channels has its coordinates.",
+        tests=("test_layer_options.py::test_first_channels_are_coordinates",),
+    ),
+    "ab-excitation-misreads-labels": Quirk(
+        "assisted_excitation= reads rows of five numbers where labels have six; boxes are one column too wide.",
+        "Rows of six; a box ends with the last pixel that it touches.",
+        tests=("test_layer_options.py::test_pixels_of_boxes_are_excited",),
+    ),
+    "ab-excitation-has-no-gradient": Quirk(
+        "assisted_excitation= is not in the backward pass, and changes the output that the activation's derivative"
+        " is taken at.",
+        "The derivative of all of it.",
+        tests=("test_layer_options.py::test_gradient_of_an_excitation",),
+    ),
+    "ab-stretch-sway-mixes-parts": Quirk(
+        "stretch_sway=1 (CUDA only) has eight kinds of filters, but takes the mean of quarters, two kinds each.",
+        "The mean is over the eight parts.",
+        tests=("test_layer_options.py::test_filters_stay_deformed_copies_in_the_first_half",),
+    ),
+    "ab-train-only-bn-trains-nothing": Quirk(
+        "With train_only_bn=1 (CUDA only) the layers take no step at all: only rolling statistics move.",
+        "Scales and biases of batch normalization learn, weights do not.",
+        tests=("test_layer_options.py::test_train_only_bn_holds_for_a_layer_and_all_before_it",),
+    ),
+    "ab-resting-layers-hoard-updates": Quirk(
+        "With dont_update= or burnin_update= (CUDA only) the gradients of the waiting layer add up, unscaled, until its"
+        " first step takes them all.",
+        "A layer that takes no step forgets them.",
+        tests=("test_layer_options.py::test_layers_rest_until_an_iteration",),
+    ),
     # Files and pictures.
     "truncated-file-is-accepted": Quirk(
         "A .weights file that ends early is loaded without a word, its last arrays half overwritten.",
@@ -305,7 +384,7 @@ GOLDEN_TESTS = {
 
 _INTRODUCTION = """# Darknet's faults, and what darkbn does
 
-The reference cases name faults of Darknet by ids. darkbn does what is right unless a fault is part of a network's
+Faults of Darknet have ids; most are named by the reference cases. darkbn does what is right unless a fault is part of a network's
 numbers that people rely on; then it is imitated. Exact imitation that matters is there by name. `pj-` is
 pjreddie/darknet, `ab-` AlexeyAB/darknet; other ids concern both.
 

@@ -461,3 +461,13 @@ def test_export_to_onnx_names_the_options_it_does_not_know(section: str, option:
 
     with pytest.raises(DarkbnError, match=rf"no operators are known for {option}="):
         export_onnx(net_of(section, train=False), tmp_path / "a.onnx")
+
+
+def test_modules_of_pytorch_name_the_options_they_do_not_know() -> None:
+    pytest.importorskip("torch")
+    from darkbn.interop.torch import to_module
+
+    with pytest.raises(
+        DarkbnError, match=r"no PyTorch module for layer 0 \[convolutional\] xnor=, layer 1 .* coordconv="
+    ):
+        to_module(net_of(CONV + "xnor=1", CONV + "coordconv=1", train=False))

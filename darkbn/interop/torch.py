@@ -21,6 +21,7 @@ import numpy as np
 from darkbn.conventions import BatchNormConvention
 from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
 from darkbn.extras import require
+from darkbn.interop.plain import special_options
 from darkbn.layers.antialiasing import AntialiasedLayer
 from darkbn.network import Network, load
 from darkbn.signature import Array
@@ -46,7 +47,7 @@ def to_module(net: Network) -> DarknetModule:
     gradient that PyTorch derives. Losses are not part of it.
 
     Raises:
-        UnsupportedError: the network has recurrent layers; the message names them.
+        UnsupportedError: the network has recurrent layers, or options that modules do not know; the message names them.
     """
     require("torch", extra="peers")
     from darkbn.interop import torch_modules as modules
@@ -55,6 +56,9 @@ def to_module(net: Network) -> DarknetModule:
     if refused:
         listed = ", ".join(f"layer {l.context.index} [{l.type}]" for l in refused)
         raise UnsupportedError(f"{net.cfg.file}: no PyTorch module for {listed}")
+    special = [f"layer {l.context.index} [{l.type}] {name}=" for l in net.layers for name in special_options(l)]
+    if special:
+        raise UnsupportedError(f"{net.cfg.file}: no PyTorch module for {', '.join(special)}")
     blocks: list[modules.Block] = []
     for layer in net.layers:
         blocks.append(modules.BLOCKS[layer.type](layer, blocks))

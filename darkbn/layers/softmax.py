@@ -6,7 +6,7 @@
 A group is `inputs / groups` neighbouring values, or, with spatial=1, the channels of a pixel (Darknet's CPU code
 ignores spatial). delta is not divided by the temperature, as in Darknet. With tree=, a hierarchy of the classes
 (`darkbn.tree`), each group of it is one; values whose truth is -1234 have no truth, and no loss (in Darknet on the GPU
-only: ab-tree-softmax-masks-on-gpu-only).
+only: tree-softmax-masks-on-gpu-only).
 """
 
 from __future__ import annotations

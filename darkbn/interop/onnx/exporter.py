@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from darkbn.errors import UnsupportedError
 from darkbn.interop.onnx.graph import Array, Graph, Node
+from darkbn.interop.plain import special_options
 from darkbn.layers.base import Layer
 from darkbn.network import Network
 
@@ -35,16 +36,6 @@ class Wanted:
     batch: int
     opset: int
     float16: bool
-
-
-#: Options that change what a section computes when it predicts, and that no writer knows.
-_WITHOUT_OPERATORS = ("binary", "xnor", "coordconv", "maxpool_zero_nonmax", "tree")
-
-
-def options_without_operators(layer: Layer) -> Iterator[str]:
-    """Options of a layer, or of one inside it, that cannot be exported."""
-    for _, part in layer.walk():
-        yield from (name for name in _WITHOUT_OPERATORS if getattr(part.options, name, False))
 
 
 class Exporter:
@@ -77,7 +68,7 @@ class Exporter:
             try:
                 if writer is None:
                     raise self.refuse(layer, "no operators are known for it")
-                for option in options_without_operators(layer):
+                for option in special_options(layer):
                     raise self.refuse(layer, f"no operators are known for {option}=")
                 x = self._finish(index, layer, writer(self, layer, x))
             except CannotExportError as error:
