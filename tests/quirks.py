@@ -384,8 +384,8 @@ GOLDEN_TESTS = {
 
 _INTRODUCTION = """# Darknet's faults, and what darkbn does
 
-Faults of Darknet have ids; most are named by the reference cases. darkbn does what is right unless a fault is part of a network's
-numbers that people rely on; then it is imitated. Exact imitation that matters is there by name. `pj-` is
+Faults of Darknet have ids; most are named by the reference cases. darkbn does what is right unless a fault is part of a
+network's numbers that people rely on; then it is imitated. Exact imitation that matters is there by name. `pj-` is
 pjreddie/darknet, `ab-` AlexeyAB/darknet; other ids concern both.
 
 *Imitated*: darkbn computes the same, and the reference cases must pass as any other. *Departure*: the tests hold that
