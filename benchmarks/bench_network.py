@@ -6,8 +6,8 @@
 
 Each network gets random weights and normalization statistics, and becomes an ONNX model, which every peer loads (ncnn
 converts it with pnnx where that is installed, and is skipped otherwise). A pass goes up to the detection heads, whose
-activations the engines leave to the program, or to the softmax. All engines take turns, one pass each per
-round, after warming up, with the same input and number of threads; medians, spreads (half the distance between the
+activations the engines leave to the program, or to the softmax. All engines take turns, some passes
+each per round after a rest, with the same input and number of threads; medians, spreads (half the distance between the
 quartiles) and ratios to the fastest peer are shown. Outputs are compared with those of onnxruntime, relative to the
 largest magnitude. Memory is the growth of the process while an engine loads and runs first, in a process of its own.
 """
@@ -394,18 +394,31 @@ def measure(cfg: Path, row: Row, model: Path, engines: list[str], args: argparse
             results[name].error = f"{type(error).__name__}: {str(error).strip()[:200]}"
     compare(passes, results)
     started = time.perf_counter()
-    for turn in range(args.rounds + 2):
-        if turn > 4 and time.perf_counter() - started > args.seconds:
+    for turn in range(args.rounds):
+        if turn > 2 and time.perf_counter() - started > args.seconds:
             break
         for name, run in passes.items():
-            start = time.perf_counter()
-            run()
-            if turn > 1:
-                results[name].seconds.append(time.perf_counter() - start)
+            results[name].seconds += turn_of(run)
     if args.memory:
         for name in passes:
             results[name].megabytes = own_memory(name, cfg, row, model, args.threads)
     return results
+
+
+#: Passes of an engine in a round, of which the first is not counted, and seconds of rest before them: threads of the
+#: engine before, which wait busily for more work for a while, would take the processors otherwise.
+PASSES, REST = 3, 0.05
+
+
+def turn_of(run: Pass) -> list[float]:
+    """Seconds of the passes of one engine in one round."""
+    time.sleep(REST)
+    seconds = []
+    for _ in range(PASSES):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
 
 
 def compare(passes: dict[str, Pass], results: dict[str, Result]) -> None:
@@ -490,7 +503,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], help="networks, by (a part of) their names")
     parser.add_argument("--peers", nargs="+", choices=list(ENGINES)[1:], default=list(ENGINES)[1:])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=60, help="most time for the rounds of a network")
     parser.add_argument("--memory", action="store_true", help="measure memory, too (slower)")
     parser.add_argument("--json", type=Path, help="raw results; rows measured now replace those of the file")
