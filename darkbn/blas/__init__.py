@@ -8,67 +8,48 @@ All functions raise DtypeError or ShapeError for arrays that do not fit.
     mean = np.empty(filters, np.float32)
     blas.mean_cpu(x, batch, filters, spatial, mean)
 
-Departure from Darknet: smooth_l1_cpu points towards the truth everywhere (pj-smooth-l1-sign).
+Everything in both Darknets' blas.h that runs on the CPU is here but what prints and times (pm, random_matrix,
+time_random_matrix, test_blas). Where AlexeyAB's parameters differ they are pjreddie's: `softmax` has stride before
+output, `shortcut_cpu` has s1 and s2 (1 and 1 there).
+
+Departures from Darknet: smooth_l1_cpu points towards the truth everywhere (pj-smooth-l1-sign);
+backward_shortcut_multilayer_cpu gives the derivative by the weights (ab-weighted-shortcut-gradient-simplified);
+fix_nan_and_inf_cpu puts 1 in the first place, where Darknet's 1/0 stays infinite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from darkbn.activations import activation_code
-from darkbn.backend import get_backend
+from darkbn.blas._views import kernels as _kernels
+from darkbn.blas._views import readable as _in
+from darkbn.blas._views import view as _view
+from darkbn.blas._views import writable as _out
+from darkbn.blas.contrastive import P_constrastive as P_constrastive
+from darkbn.blas.contrastive import P_constrastive_f as P_constrastive_f
+from darkbn.blas.contrastive import P_constrastive_f_det as P_constrastive_f_det
+from darkbn.blas.contrastive import check_sim as check_sim
+from darkbn.blas.contrastive import contrastive_params as contrastive_params
+from darkbn.blas.contrastive import cosine_similarity as cosine_similarity
+from darkbn.blas.contrastive import find_P_constrastive as find_P_constrastive
+from darkbn.blas.contrastive import find_sim as find_sim
+from darkbn.blas.contrastive import get_embedding as get_embedding
+from darkbn.blas.contrastive import grad_contrastive_loss_negative as grad_contrastive_loss_negative
+from darkbn.blas.contrastive import grad_contrastive_loss_negative_f as grad_contrastive_loss_negative_f
+from darkbn.blas.contrastive import grad_contrastive_loss_positive as grad_contrastive_loss_positive
+from darkbn.blas.contrastive import grad_contrastive_loss_positive_f as grad_contrastive_loss_positive_f
+from darkbn.blas.contrastive import math_vector_length as math_vector_length
+from darkbn.blas.shortcut import backward_shortcut_multilayer_cpu as backward_shortcut_multilayer_cpu
+from darkbn.blas.shortcut import shortcut_multilayer_cpu as shortcut_multilayer_cpu
 from darkbn.conventions import BatchNormConvention, get_convention
 from darkbn.cpu import thread_count
-from darkbn.errors import DtypeError, ShapeError, UnsupportedError
+from darkbn.errors import ShapeError, UnsupportedError
 from darkbn.signature import Array
 
 Convention = str | BatchNormConvention
-
-
-def _kernels() -> Any:
-    return get_backend("cpu")
-
-
-def _view(name: str, array: Array, shape: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Array:
-    """The values of an array that a C function would touch: `steps` are distances between neighbours of each axis."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise DtypeError(f"{name} must be an array of float32, found {kind}")
-    if not array.flags.c_contiguous:
-        raise ShapeError(f"{name} must be C-contiguous")
-    if min(shape, default=1) < 0 or min(steps or (1,)) < 1:
-        raise ShapeError(f"{name}: sizes must not be negative and increments at least 1, found {shape}, {steps}")
-    if steps is None:
-        steps = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
-    needed = 0 if 0 in shape else 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    if needed > array.size:
-        raise ShapeError(f"{name} must have at least {needed} values, found {array.size} (shape {array.shape})")
-    flat = array.reshape(-1)
-    return as_strided(flat, shape, tuple(step * flat.itemsize for step in steps))
-
-
-def _in(name: str, array: Array, shape: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Array:
-    """An array that is read, contiguous."""
-    return np.ascontiguousarray(_view(name, array, shape, steps))
-
-
-@contextmanager
-def _out(name: str, array: Array, shape: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Iterator[Array]:
-    """An array that is written, contiguous; values go back to where they belong afterwards."""
-    view = _view(name, array, shape, steps)
-    if not view.flags.writeable:
-        raise ShapeError(f"{name} is written to, but the array is read-only")
-    if view.flags.c_contiguous:
-        yield view
-    else:
-        work = np.ascontiguousarray(view)
-        yield work
-        view[...] = work
 
 
 # -- vectors -----------------------------------------------------------------------------------------------------------
@@ -137,6 +118,13 @@ def constrain_cpu(size: int, ALPHA: float, X: Array) -> None:
     """X is cut to [-ALPHA, ALPHA]."""
     with _out("X", X, (size,)) as x:
         _kernels().vector.constrain(x, ALPHA, thread_count(None))
+
+
+def fix_nan_and_inf_cpu(input: Array, size: int) -> None:
+    """Values that are NaN or infinite become 1/index, the first one 1."""
+    with _out("input", input, (size,)) as x:
+        bad = np.flatnonzero(~np.isfinite(x))
+        x[bad] = 1 / np.maximum(bad, 1)
 
 
 def weighted_sum_cpu(a: Array, b: Array | None, s: Array, n: int, c: Array) -> None:
