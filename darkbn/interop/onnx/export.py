@@ -18,7 +18,7 @@ from darkbn.errors import DarkbnError
 from darkbn.extras import require
 from darkbn.files import atomic_write
 from darkbn.interop.onnx import heads as head_writers
-from darkbn.interop.onnx import recurrent as recurrent_writers
+from darkbn.interop.onnx import recurrent  # noqa: F401  # its writers register themselves in WRITERS
 from darkbn.interop.onnx.exporter import Exporter, Wanted, layer_name
 from darkbn.interop.onnx.graph import DEFAULT_OPSET
 from darkbn.interop.onnx.sections import WRITERS
@@ -32,9 +32,6 @@ log = logging.getLogger(__name__)
 
 #: What comes out of a detector: the heads' maps, boxes and scores, or detections after suppression.
 HEADS = ("raw", "decoded", "nms")
-
-# The writers of these modules have registered themselves.
-assert {"yolo", "lstm"} <= set(WRITERS), (head_writers, recurrent_writers)
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,7 @@ def export_onnx(
     verification, reason = _verified(net, data, os.fspath(path), verify, tolerance)
     if verification is not None and not verification.good:
         raise DarkbnError(f"{os.fspath(path)} is not written: {verification.summary()}")
-    with _writing(path) as file:
-        file.write(data)
+    _write(path, data)
     return ExportResult(
         path=os.fspath(path),
         inputs=tuple(value.name for value in model.graph.input),
@@ -138,10 +134,14 @@ def export_onnx(
     )
 
 
-def _writing(path: str | os.PathLike[str]) -> Any:
+def _write(path: str | os.PathLike[str], data: bytes) -> None:
     if not Path(path).absolute().parent.is_dir():
         raise DarkbnError(f"{os.fspath(path)}: there is no folder {Path(path).parent}")
-    return atomic_write(path)
+    try:
+        with atomic_write(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise DarkbnError(f"{os.fspath(path)}: cannot write the file: {error.strerror or error}") from error
 
 
 def _verified(

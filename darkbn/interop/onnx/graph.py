@@ -14,7 +14,7 @@ from darkbn.extras import require
 
 #: Oldest opset that the graphs are written for.
 MIN_OPSET = 13
-#: Opset that is written unless another is asked for: old enough for OpenCV 4.5, TensorRT 8 and onnxruntime 1.12.
+#: Opset that is written unless another is asked for; of 2022, so that programs of the years since read it.
 DEFAULT_OPSET = 17
 #: From here on the axes of all reductions are inputs.
 _AXES_ARE_INPUTS = 18

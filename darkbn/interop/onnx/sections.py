@@ -226,15 +226,10 @@ def logistic(e: Exporter, l: Any, x: str) -> str:
     return e.keep_rank(e.g.op("Sigmoid", x), x)
 
 
-@section("dropout", "empty", "contrastive")
+@section("dropout", "empty", "contrastive", "cost")
 def unchanged(e: Exporter, l: Layer, x: str) -> str:
+    """[cost] compares its input with a truth, which there is not: the value only exists for the number's sake."""
     return x
-
-
-@section("cost")
-def cost(e: Exporter, l: Any, x: str) -> str:
-    """Without a truth nothing is compared; the value exists so that the layers' numbers stay Darknet's."""
-    return e.keep_rank(e.g.op("Mul", x, e.g.scalar(0.0)), x)
 
 
 @section("crop")
