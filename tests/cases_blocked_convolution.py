@@ -65,6 +65,8 @@ WINOGRAD = [
     (1, 270, (7, 9), 36, 3, (1, 1), 1, 1, 1),
     (0, 8, (5, 5), 8, 3, (1, 1), 1, 1, 1),
 ]
+#: So many filters that all threads share a region, and more than one region.
+MANY_FILTERS = (1, 512, (57, 56), 120, 3, (1, 1), 1, 1, 1)
 DEPTHWISE = [
     (1, 1, (7, 7), 1, 3, (1, 1), 1, 1, 1),
     (2, 5, (7, 11), 5, 3, (1, 1), 1, 1, 5),
@@ -157,6 +159,7 @@ def rows() -> Iterator[KernelCase]:
                 case = row(shape, algorithm, turn)
                 yield plain(case) if algorithm == Algorithm.FIRST else case
             yield packing(case)
+    yield row(MANY_FILTERS, Algorithm.WINOGRAD_4, next(turns))
 
 
 KERNEL_CASES = list(rows())

@@ -6,7 +6,8 @@
  * 7.6e-6 with the best points, too much for a network.
  *
  * Three phases per region of tiles: transform the input, one product of matrices per position, transform back. A large
- * map is cut in regions that fit a core's cache, one thread each; in a small one all threads share every phase. */
+ * map is cut in regions that fit a core's cache, one thread each; in a small one, and where filters are so many that
+ * they should not be read for every region, all threads share every phase. */
 #ifndef DARKBN_BLOCKED_WINOGRAD_H
 #define DARKBN_BLOCKED_WINOGRAD_H
 
@@ -16,6 +17,8 @@
 #define DARKBN_WINOGRAD_B 1.41421356237309504880
 #define DARKBN_WINOGRAD_FLOATS 98304 /* of a region, so that it stays in the second-level cache */
 #define DARKBN_WINOGRAD_SUMS 36864   /* of these, the sums of some filters */
+#define DARKBN_WINOGRAD_LARGE 2097152 /* floats of filters from which on reading them again costs more than sharing */
+#define DARKBN_WINOGRAD_TOGETHER 4194304 /* floats of a region that all threads share */
 #define DARKBN_WINOGRAD_SIDE 6       /* largest side of a transformed tile */
 
 /* v = B^T d of one line of a tile. */
@@ -128,9 +131,16 @@ typedef struct darkbn_winograd {
     ptrdiff_t region;              /* tiles of a region, a multiple of DARKBN_TILE_PIXELS */
     ptrdiff_t in_step, out_step;   /* floats from position to position, of the input and of the sums */
     ptrdiff_t chunk;               /* tiles of filters whose sums are held at a time */
-    int shared;                    /* one region for all threads */
+    int shared;                    /* all threads work on the same region */
     ptrdiff_t sums, local;         /* floats of a region: where the sums begin, and all */
 } darkbn_winograd;
+
+/* Biases, padded to whole tiles of filters, then the transformed filters: (positions, tiles, channels, filters). */
+static ptrdiff_t darkbn_winograd_packed(ptrdiff_t n, ptrdiff_t c, ptrdiff_t m)
+{
+    const ptrdiff_t padded = darkbn_rounded(n, DARKBN_TILE_FILTERS);
+    return padded * (1 + (m + 2) * (m + 2) * darkbn_blocks(c) * DARKBN_BLOCK);
+}
 
 /* At least n floats, an odd number of cache lines: positions would otherwise share few sets of a cache. */
 DARKBN_INLINE ptrdiff_t darkbn_odd_lines(ptrdiff_t n)
@@ -147,8 +157,12 @@ static darkbn_winograd darkbn_winograd_of(const darkbn_blocked *g, ptrdiff_t m, 
     const ptrdiff_t each = w.positions * (w.blocks * DARKBN_BLOCK + w.filters * DARKBN_TILE_FILTERS);
     const ptrdiff_t most = darkbn_rounded(darkbn_most(DARKBN_WINOGRAD_FLOATS / darkbn_most(each, 1), 24),
                                           DARKBN_TILE_PIXELS);
-    w.shared = w.tiles <= 2 * most * threads;
-    ptrdiff_t regions = w.shared ? 1 : darkbn_rounded(darkbn_parts_of(w.tiles, most), threads);
+    const int small = w.tiles <= 2 * most * threads;
+    w.shared = small || darkbn_winograd_packed(g->n, g->c, m) > DARKBN_WINOGRAD_LARGE;
+    const ptrdiff_t together = darkbn_most(DARKBN_WINOGRAD_TOGETHER / darkbn_most(each, 1), most);
+    const ptrdiff_t regions = small      ? 1
+                              : w.shared ? darkbn_parts_of(w.tiles, together)
+                                         : darkbn_rounded(darkbn_parts_of(w.tiles, most), threads);
     w.region = darkbn_rounded(darkbn_most(darkbn_parts_of(w.tiles, regions), 1), DARKBN_TILE_PIXELS);
     w.chunk = DARKBN_WINOGRAD_SUMS / (w.positions * w.region * DARKBN_TILE_FILTERS);
     if (w.shared || w.chunk > w.filters) w.chunk = w.filters;
@@ -158,13 +172,6 @@ static darkbn_winograd darkbn_winograd_of(const darkbn_blocked *g, ptrdiff_t m, 
     w.sums = w.positions * w.in_step;
     w.local = w.sums + w.positions * w.out_step;
     return w;
-}
-
-/* Biases, padded to whole tiles of filters, then the transformed filters: (positions, tiles, channels, filters). */
-static ptrdiff_t darkbn_winograd_packed(ptrdiff_t n, ptrdiff_t c, ptrdiff_t m)
-{
-    const ptrdiff_t padded = darkbn_rounded(n, DARKBN_TILE_FILTERS);
-    return padded * (1 + (m + 2) * (m + 2) * darkbn_blocks(c) * DARKBN_BLOCK);
 }
 
 /* u = G g of one line of a filter. */
@@ -332,20 +339,21 @@ static void darkbn_winograd_region(const darkbn_winograd *w, ptrdiff_t first, pt
     }
 }
 
-/* The only region, by all threads. */
-static void darkbn_winograd_together(const darkbn_winograd *w, float *region, int threads)
+/* A region by all threads. */
+static void darkbn_winograd_together(const darkbn_winograd *w, ptrdiff_t first, ptrdiff_t count, float *region,
+                                     int threads)
 {
     const ptrdiff_t products = w->positions * w->filters, out_blocks = darkbn_blocks(w->g->n);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(dynamic)
-        for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_winograd_inputs(w, 0, w->tiles, block, region);
+        for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_winograd_inputs(w, first, count, block, region);
 #pragma omp for schedule(dynamic, 8)
         for (ptrdiff_t i = 0; i < products; ++i)
-            darkbn_winograd_multiply(w, w->tiles, i / w->filters, i % w->filters, region);
+            darkbn_winograd_multiply(w, count, i / w->filters, i % w->filters, region);
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t block = 0; block < out_blocks; ++block)
-            darkbn_winograd_outputs(w, 0, w->tiles, block, region + w->sums);
+            darkbn_winograd_outputs(w, first, count, block, region + w->sums);
     }
 }
 
@@ -361,7 +369,8 @@ static void darkbn_winograd_run(const darkbn_blocked *g, ptrdiff_t m, float *wor
     const ptrdiff_t regions = darkbn_parts_of(w.tiles, w.region);
     float *local = darkbn_line_start(workspace);
     if (w.shared) {
-        darkbn_winograd_together(&w, local, threads);
+        for (ptrdiff_t first = 0; first < w.tiles; first += w.region)
+            darkbn_winograd_together(&w, first, darkbn_least(w.region, w.tiles - first), local, threads);
         return;
     }
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
