@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from darkbn.explain import explain_batchnorm
     from darkbn.gradients import gradcheck
+    from darkbn.inspection import inspect
     from darkbn.interop.onnx import export_onnx, verify_onnx
     from darkbn.interop.opencv import blob_from_image, read_net_from_darknet
     from darkbn.network import Network, load
@@ -51,6 +52,7 @@ _HOMES = {
     "interop.onnx": ("export_onnx", "verify_onnx"),
     "interop.opencv": ("blob_from_image", "read_net_from_darknet"),
     "gradients": ("gradcheck",),
+    "inspection": ("inspect",),
     "network": ("Network", "load"),
     "state": ("NetworkState", "UpdateArgs"),
     "version": ("__version__",),
@@ -81,6 +83,7 @@ __all__ = [
     "get_convention",
     "get_num_threads",
     "gradcheck",
+    "inspect",
     "layers",
     "load",
     "read_cfg",

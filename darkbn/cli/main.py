@@ -17,6 +17,7 @@ from darkbn.cli import (
     fold,
     gradcheck,
     info,
+    inspect,
     recalibrate,
     verify,
 )
@@ -37,6 +38,7 @@ app.command("detect", epilog=detect.EXAMPLES)(detect.detect)
 app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
 app.command("map", epilog=map_command.EXAMPLES)(map_command.map_)
 app.command("info", epilog=info.EXAMPLES)(info.info)
+app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
