@@ -326,8 +326,9 @@ def smooth_output(l: ConvolutionalLayer) -> None:
     """smooth= of pjreddie's CUDA code: delta += smooth * (what the output lacks of its neighbours, summed over a window
     of 5 x 5; those outside of the map do not count)."""
     reach = 2
-    padded = np.pad(l.output, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-    inside = np.pad(np.ones(l.output.shape[2:]), reach)
+    xp = l.backend.xp
+    padded = xp.pad(l.output, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
+    inside = xp.pad(xp.ones(l.output.shape[2:], l.output.dtype), reach)
     size, h, w = 2 * reach + 1, l.out_h, l.out_w
     windows = [(slice(i, i + h), slice(j, j + w)) for i in range(size) for j in range(size)]
     count = sum(inside[window] for window in windows)
@@ -349,7 +350,8 @@ def update_convolutional_layer(l: ConvolutionalLayer, args: UpdateArgs) -> None:
         rows -= rows.mean(axis=1, keepdims=True)
     if l.options.reverse and args.adam is None and not l.train_only_bn:
         kept = l.weight_updates.copy()
-        l.weight_updates[...] = np.where(kept < 0, -1, 1) * (10 * np.abs(kept) + 1) ** l.options.reverse
+        xp = l.backend.xp
+        l.weight_updates[...] = xp.where(kept < 0, -1, 1) * (10 * xp.abs(kept) + 1) ** l.options.reverse
         apply_updates(l, args)
         l.weight_updates[...] = args.momentum * kept
     else:

@@ -98,7 +98,8 @@ class Deformation:
     def __init__(self, kind: str, size: int, kernels: int, angle: float, context: Context) -> None:
         if size == 1:
             raise context.error("needs kernels larger than 1 x 1", key=kind)
-        self.to, self.back = (matrices(kind, size, angle, reverse) for reverse in (False, True))
+        both = (matrices(kind, size, angle, reverse) for reverse in (False, True))
+        self.xp, (self.to, self.back) = context.backend.xp, (context.backend.array(each) for each in both)
         if kernels % len(self.to):
             problem = f"makes parts of the {kernels} kernels (filters * channels): must be divisible by {len(self.to)}"
             raise context.error(problem, key=kind)
@@ -109,12 +110,12 @@ class Deformation:
     def average(self, updates: Any) -> None:
         """Updates of each part become the mean over the parts, each deformed back."""
         parts = self._parts(updates)
-        parts[...] = np.matmul(parts, self.back.transpose(0, 2, 1)).mean(axis=0)
+        parts[...] = self.xp.matmul(parts, self.back.transpose(0, 2, 1)).mean(axis=0)
 
     def spread(self, weights: Any) -> None:
         """Each part becomes the deformed first one."""
         parts = self._parts(weights)
-        parts[...] = np.matmul(parts[:1], self.to.transpose(0, 2, 1))
+        parts[...] = self.xp.matmul(parts[:1], self.to.transpose(0, 2, 1))
 
 
 def deformation_of(options: Any, kernels: int, context: Context) -> Deformation | None:

@@ -134,7 +134,7 @@ class HeadLayer(Layer):
         """Truths with the classes of boxes renumbered by the class map."""
         xp = self.backend.xp
         boxes = (xp.cumprod(rows[..., 0] != 0, axis=1) > 0) & ~without_box(rows)
-        numbers: Any = self.class_map
+        numbers: Any = self.backend.array(self.class_map, "int64")
         mapped = rows.copy()
         mapped[boxes, 4] = numbers[rows[boxes, 4].astype("int64")]
         return mapped

@@ -18,8 +18,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from darkbn.geometry import MAX_WINDOW, pooled_size
 from darkbn.layers.antialiasing import AntialiasedLayer
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
@@ -116,8 +114,9 @@ class MaximaLayer(MaxpoolLayer):
 
     def backward(self, net: NetworkState) -> None:
         if net.delta is not None:
-            places = np.arange(self.h * self.w).reshape(self.h, self.w)
-            net.delta += np.where(self.indexes == places, self.delta, 0).reshape(net.delta.shape)
+            xp = self.backend.xp
+            places = xp.arange(self.h * self.w).reshape(self.h, self.w)
+            net.delta += xp.where(self.indexes == places, self.delta, 0).reshape(net.delta.shape)
 
 
 class AntialiasedMaxpoolLayer(AntialiasedLayer):

@@ -45,7 +45,7 @@ from darkbn.layers.heads import (
 )
 from darkbn.options import option
 from darkbn.state import NetworkState
-from darkbn.tree import HIER, tree_of
+from darkbn.tree import HIER, ClassTree, tree_of
 
 #: Rows of truth per image in pjreddie's Darknet, whatever `max` says.
 _ROWS = 30
@@ -86,7 +86,12 @@ class RegionOptions(LayerOptions):
 
 
 class RegionLayer(HeadLayer):
-    """A [region] head; see the module for the layout of its output. `softmax_tree`: the hierarchy, or None."""
+    """A [region] head; see the module for the layout of its output.
+
+    Attributes:
+        softmax_tree: the hierarchy of the classes, or None.
+        groups, paths: what kernels take of it: its group_size and paths, or None.
+    """
 
     type = "region"
     sections = ("region",)
@@ -94,12 +99,19 @@ class RegionLayer(HeadLayer):
     options: RegionOptions
     anchors_option = "num"
 
+    softmax_tree: ClassTree | None
+    groups: Any
+    paths: Any
     squares: Any
     sums: Any
 
     def __init__(self, options: RegionOptions, context: Context) -> None:
         anchor_count(context, options.anchors, options.num, options.num)
-        self.softmax_tree = tree_of(context, options.tree, options.classes) if options.tree else None
+        self.softmax_tree = self.groups = self.paths = None
+        if options.tree:
+            self.softmax_tree = tree_of(context, options.tree, options.classes)
+            self.groups = context.backend.array(self.softmax_tree.group_size, "int32")
+            self.paths = context.backend.array(self.softmax_tree.paths, "int32")
         rows = options.max if context.dialect == "alexeyab" else _ROWS
         super().__init__(options, context, n=options.num, total=options.num, max_boxes=rows, rows=rows)
 
@@ -121,11 +133,6 @@ class RegionLayer(HeadLayer):
     @property
     def classes_without_boxes(self) -> int:
         return 0 if self.softmax_tree is None else self.classes
-
-    @property
-    def groups(self) -> Any:
-        """Sizes of the groups of the hierarchy; None without one."""
-        return None if self.softmax_tree is None else self.softmax_tree.group_size
 
     def forward(self, net: NetworkState) -> None:
         forward_region_layer(self, net)
@@ -193,7 +200,7 @@ def _train(l: RegionLayer, net: NetworkState) -> None:
         l.output.reshape(l.map_shape),
         l.truth_rows(net),
         l.anchors,
-        None if l.softmax_tree is None else l.softmax_tree.paths,
+        l.paths,
         l.delta.reshape(l.batch, l.n, l.entries, l.h, l.w),
         l.squares,
         l.sums,
@@ -249,13 +256,15 @@ def _tree_detections(l: RegionLayer, output: Any, threshold: float, hier: float,
     by_place = output[0] if l.in_cells else output[0].transpose(2, 3, 0, 1)
     boxes = output[..., :5] if l.in_cells else output[:, :, :5]
     rows = _decode(l, l.backend.array(boxes), threshold, threads)
-    live = np.flatnonzero(rows[:, 4] > threshold)
-    found = l.backend.zeros((len(live), l.entries))
+    live = l.backend.xp.flatnonzero(rows[:, 4] > threshold)
+    classes = by_place.reshape(-1, l.entries)[live, 5:]
+    probabilities = tree.hierarchy_predictions(classes.get() if hasattr(classes, "get") else classes)
+    best = np.array([tree.hierarchy_top_prediction(place, hier) for place in probabilities], dtype=np.int64)
+    chosen = probabilities[np.arange(len(best)), best]
+    found = l.backend.zeros((len(best), l.entries))
     found[:, :5] = rows[live]
-    probabilities = tree.hierarchy_predictions(by_place.reshape(-1, l.entries)[live, 5:])
-    for row, place in zip(found, probabilities, strict=True):
-        best = tree.hierarchy_top_prediction(place, hier)
-        row[5 + best] = row[4] if not l.in_cells else place[best] if place[best] > hier else 0
+    strength = l.backend.array(np.where(chosen > hier, chosen, 0)) if l.in_cells else rows[live, 4]
+    found[l.backend.xp.arange(len(best)), 5 + l.backend.array(best, "int64")] = strength
     return found
 
 

@@ -86,10 +86,11 @@ class TreeSoftmaxLayer(SoftmaxLayer):
     def shape(self) -> None:
         super().shape()
         self.softmax_tree = tree_of(self.context, self.options.tree, self.inputs)
+        self.group_size = self.backend.array(self.softmax_tree.group_size, "int32")
 
     def activate(self, net: NetworkState) -> None:
         x, out = (array.reshape(self.batch, self.inputs) for array in (net.input, self.output))
-        self.backend.softmax.forward_groups(x, out, self.softmax_tree.group_size, self.temperature, net.threads)
+        self.backend.softmax.forward_groups(x, out, self.group_size, self.temperature, net.threads)
 
     def forget_unlabelled(self, truth: Any, net: NetworkState) -> None:
         for array in (self.delta, self.loss):
