@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from darkbn import blas, errors, layers
+    from darkbn import blas, errors, evaluate, layers
     from darkbn.cfg import Cfg, read_cfg
     from darkbn.config import show_config
     from darkbn.conventions import BatchNormConvention, get_convention
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from darkbn.interop.onnx import export_onnx, verify_onnx
     from darkbn.interop.opencv import blob_from_image, read_net_from_darknet
     from darkbn.network import Network, load
+    from darkbn.preflight import check_training
     from darkbn.state import NetworkState, UpdateArgs
     from darkbn.version import __version__
 
@@ -54,6 +55,7 @@ _HOMES = {
     "gradients": ("gradcheck",),
     "inspection": ("inspect",),
     "network": ("Network", "load"),
+    "preflight": ("check_training",),
     "state": ("NetworkState", "UpdateArgs"),
     "version": ("__version__",),
 }
@@ -77,7 +79,9 @@ __all__ = [
     "__version__",
     "blas",
     "blob_from_image",
+    "check_training",
     "errors",
+    "evaluate",
     "explain_batchnorm",
     "export_onnx",
     "get_convention",

@@ -30,14 +30,14 @@ def check_cost(net: Network) -> None:
 
 def check_updates(net: Network) -> None:
     """Raise NonFiniteError, naming the first array at fault, when an update that is to be applied is not finite."""
-    count = np.empty(1, np.int64)
+    count = net.backend.empty((1,), "int64")
     for layer, frozen in zip(net.layers, net.frozen, strict=True):
         if frozen:
             continue
         for _, part in layer.walk():
             for name in part.updates:
                 net.backend.optimizer.nonfinite(getattr(part, name).reshape(-1), count, net.threads)
-                if count[0]:
+                if int(count[0]):
                     raise culprit(net)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -155,14 +156,15 @@ def reject_similar_filters(net: Network, threshold: float = 0.4) -> None:
 
 
 def _redraw_filter(l: Any, threshold: float, rng: np.random.Generator) -> None:
-    rows = np.asarray(l.weights, np.float64).reshape(len(l.weights), -1)
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    cosines = np.triu(unit @ unit.T, 1) - 2 * np.tri(len(rows))
+    xp = l.backend.xp
+    rows = l.weights.reshape(len(l.weights), -1).astype("float64")
+    unit = rows / xp.maximum(xp.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    cosines = xp.triu(unit @ unit.T, 1) - 2 * xp.tri(len(rows))
     if len(rows) < 2 or cosines.max() <= threshold:
         return
     filter_index = int(cosines.argmax()) // len(rows)
-    scale = np.sqrt(2 / rows.shape[1])
-    l.weights[filter_index] = rng.uniform(-scale, scale, l.weights.shape[1:])
+    scale = math.sqrt(2 / rows.shape[1])
+    l.weights[filter_index] = l.backend.array(rng.uniform(-scale, scale, l.weights.shape[1:]))
     l.biases[filter_index] = 0
     if l.batch_normalize:
         l.scales[filter_index] = 1
