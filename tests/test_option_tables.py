@@ -166,3 +166,17 @@ def test_every_option_does_something_or_says_why_not(section: str) -> None:
         field = fields[option]
         refused = field.metadata["unsupported"] or field.metadata["inference_only"]
         assert option in without or refused or is_read(section, field), f"[{section}] {option}= is ignored"
+
+
+def test_the_page_lists_what_has_no_effect_and_what_is_refused() -> None:
+    page = Path(__file__).parents[1] / "docs" / "options.md"
+    if not page.exists():
+        pytest.skip("no docs beside the tests")
+    text = page.read_text()
+    for section, options in WITHOUT_EFFECT.items():
+        for option, reason in options.items():
+            assert f"`{option}`" in text or (section == "net" and reason == _LOADING), option
+    for section in TABLE:
+        for option, field in options_of(section).items():
+            if field.metadata["unsupported"] or field.metadata["inference_only"]:
+                assert f"`{option}`" in text, option
