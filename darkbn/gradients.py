@@ -121,11 +121,13 @@ class GradientReport:
         """What is true of all rows."""
         found = [f"batch normalization: {self.convention}"]
         if any(row.own for row in self.rows):
+            found.append("own: distance of the convention's gradient from the derivative, which is checked")
+        if self.failures:
             found.append(
-                "own: by how much this convention's gradient differs from the derivative, which is what was checked"
+                f"{len(self.failures)} of {len(self.rows)} gradients are wrong: error above {self.tolerance:g}"
             )
-        wrong = f"{len(self.failures)} of {len(self.rows)} gradients are wrong" if self.failures else "all agree"
-        found.append(f"tolerance {self.tolerance:g}, relative to the largest derivative of an array: {wrong}")
+        else:
+            found.append(f"all agree: no error above {self.tolerance:g} of the largest derivative of an array")
         return tuple(found)
 
     def __str__(self) -> str:

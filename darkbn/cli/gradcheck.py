@@ -61,7 +61,7 @@ def gradcheck(
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, metavar="N", help="Elements of each array to compare.")
-    ] = 3,
+    ] = 2,
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, metavar="E", help="Relative error that is accepted.")
     ] = 1e-5,

@@ -187,7 +187,8 @@ def _show(done: Recalibration, net: Network, pictures: _Pictures, out: Path) -> 
     console.print(_table(done))
     left = len(pictures.paths) - len(pictures.bad) - pictures.used
     rest = f"; {left} left over, fewer than a batch" if left else ""
-    console.print(f"{done.method}: {pictures.used} pictures in batches of {net.batch}{rest}", markup=False)
+    count = f"{pictures.used} picture{'' if pictures.used == 1 else 's'}"
+    console.print(f"{done.method}: {count} in batches of {net.batch}{rest}", markup=False)
     console.print(f"batch normalization: {net.convention.name}", markup=False)
     show_note(f"wrote {printable(out)}")
 
