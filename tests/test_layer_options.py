@@ -445,22 +445,13 @@ def test_smooth_pulls_outputs_to_their_neighbours(device: str) -> None:
     np.testing.assert_allclose(net.input_delta, plain.input_delta, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("section", "option"),
-    [
-        (f"{CONV}xnor=1", "xnor"),
-        (f"{CONV}antialiasing=1\nbinary=1", "binary"),
-        (f"{CONV}coordconv=1", "coordconv"),
-        ("[crnn]\noutput=2\npad=1\nxnor=1", "xnor"),
-        ("[maxpool]\nsize=3\nstride=1\nmaxpool_zero_nonmax=1", "maxpool_zero_nonmax"),
-    ],
-)
-def test_export_to_onnx_names_the_options_it_does_not_know(section: str, option: str, tmp_path: Any) -> None:
+def test_export_to_onnx_names_the_option_it_does_not_know(tmp_path: Any) -> None:
     pytest.importorskip("onnx")
     from darkbn.interop.onnx import export_onnx
 
-    with pytest.raises(DarkbnError, match=rf"no operators are known for {option}="):
-        export_onnx(net_of(section, train=False), tmp_path / "a.onnx")
+    net = net_of("[maxpool]\nsize=3\nstride=1\nmaxpool_zero_nonmax=1", train=False)
+    with pytest.raises(DarkbnError, match="no operators are known for maxpool_zero_nonmax="):
+        export_onnx(net, tmp_path / "a.onnx")
 
 
 def test_modules_of_pytorch_name_the_options_they_do_not_know() -> None:

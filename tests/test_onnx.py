@@ -197,7 +197,7 @@ temperature=2
 """
 
 
-def random_net(cfg: str, dialect: str, **options: Any) -> Any:
+def random_net(cfg: str | Path, dialect: str, **options: Any) -> Any:
     """A network whose statistics are not 0 and 1."""
     net = darkbn.load(cfg, dialect=dialect, seed=1, **options)
     rng = np.random.default_rng(2)
@@ -239,6 +239,73 @@ def some(kind: str, *quick: str) -> list[Any]:
 def test_sections(cfg: str, dialect: str, fold: bool, tmp_path: Path) -> None:
     result = check(random_net(cfg, dialect), tmp_path, fold=fold, tolerance=1e-5)
     assert len(result.verification.layers) == cfg.count("[") - 1
+
+
+BINARY = """
+[net]
+width=8
+height=6
+channels=4
+[convolutional]
+binary=1
+filters=6
+size=3
+pad=1
+batch_normalize=1
+activation=leaky
+[convolutional]
+xnor=1
+filters=4
+size=3
+pad=1
+groups=2
+activation=linear
+[convolutional]
+coordconv=1
+antialiasing=1
+filters=5
+size=3
+stride=2
+pad=1
+batch_normalize=1
+activation=tanh
+[convolutional]
+coordconv=1
+filters=2
+activation=linear
+[crnn]
+xnor=1
+size=3
+pad=1
+hidden=3
+output=2
+batch_normalize=1
+"""
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_binary_convolutions_and_coordinates(fold: bool, tmp_path: Path) -> None:
+    check(random_net(BINARY, "alexeyab"), tmp_path, fold=fold, batch="dynamic")
+
+
+TREE = "a -1\nb -1\nc 0\nd 0\ne 0\nf 1\n"
+
+
+@pytest.mark.parametrize("dialect", ["darknet", "alexeyab"])
+@pytest.mark.parametrize("options", ["softmax=1\n", "softmax=1\nbackground=1\n", ""])
+def test_hierarchies_of_classes(options: str, dialect: str, tmp_path: Path) -> None:
+    (tmp_path / "my.tree").write_text(TREE)
+    cfg = REGION.replace("classes=3", "classes=6\ntree=my.tree").replace("filters=16", "filters=22")
+    classifier = "[net]\ninputs=4\n[connected]\noutput=6\nactivation=linear\n[softmax]\ntree=my.tree\ntemperature=3\n"
+    if dialect == "alexeyab":
+        options = options.replace("background=1\n", "")
+    for name, text in (("region", cfg + options), ("classifier", classifier)):
+        (tmp_path / f"{name}.cfg").write_text(text)
+        net = random_net(tmp_path / f"{name}.cfg", dialect, batch=2)
+        check(net, tmp_path)
+        if net.heads:
+            with pytest.raises(CannotExportError, match=r"\[region\] \(layer 1\): the one class of each box"):
+                onnx_model(net, heads="nms")
 
 
 @pytest.mark.parametrize("opset", [13, 18, 21])

@@ -9,7 +9,6 @@ import numpy as np
 
 from darkbn.errors import UnsupportedError
 from darkbn.interop.onnx.graph import Array, Graph, Node
-from darkbn.interop.plain import special_options
 from darkbn.layers.base import Layer
 from darkbn.network import Network
 
@@ -68,8 +67,8 @@ class Exporter:
             try:
                 if writer is None:
                     raise self.refuse(layer, "no operators are known for it")
-                for option in special_options(layer):
-                    raise self.refuse(layer, f"no operators are known for {option}=")
+                if getattr(layer.options, "maxpool_zero_nonmax", False):
+                    raise self.refuse(layer, "no operators are known for maxpool_zero_nonmax=, which changes its input")
                 x = self._finish(index, layer, writer(self, layer, x))
             except CannotExportError as error:
                 self.refused.append(str(error))

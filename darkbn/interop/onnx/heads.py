@@ -19,7 +19,7 @@ from darkbn.boxes import DIOU_EXPONENT
 from darkbn.extras import require
 from darkbn.gaussian import OBJECTNESS, TO_CENTER
 from darkbn.interop.onnx.exporter import INPUT, Exporter
-from darkbn.interop.onnx.sections import section
+from darkbn.interop.onnx.sections import section, softmax_of_groups
 
 #: More boxes than any class can keep.
 _ALL = np.iinfo(np.int32).max
@@ -72,11 +72,15 @@ def region(e: Exporter, l: Any, x: str) -> str:
     parts = [place, part(2, 4)]
     if not background:
         parts.append(e.g.op("Sigmoid", part(4, 5)))
-    first = 4 if background and l.options.softmax else 5
-    if background and not l.options.softmax:
+    tree = l.softmax_tree
+    joint = background and l.options.softmax and tree is None
+    if background and not joint:
         parts.append(part(4, 5))
-    classes = part(first, l.entries)
-    if l.options.softmax:
+    classes = part(4 if joint else 5, l.entries)
+    if tree is not None:
+        before, after = ((0, -1, l.n), ()) if l.in_cells else ((0, l.n), (-1,))
+        classes = softmax_of_groups(e, classes, tree.group_size, before, after)
+    elif l.options.softmax:
         classes = e.g.op("Softmax", classes, axis=axis)
     elif not l.in_cells:
         classes = e.g.op("Sigmoid", classes)
@@ -108,6 +112,8 @@ def decode(e: Exporter) -> tuple[str, str]:
     boxes, scores = [], []
     most = max(head.options.classes for head in e.net.heads)
     for head in e.net.heads:
+        if getattr(head, "softmax_tree", None) is not None:
+            raise e.refuse(head, "the one class of each box that a hierarchy gives is not decoded; heads raw works")
         e.g.scope = f"decode_{head.context.index}"
         value = e.values[head.context.index]
         if e.wanted.float16:

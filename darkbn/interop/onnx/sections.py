@@ -18,6 +18,9 @@ from darkbn.interop.onnx.graph import Array
 from darkbn.layers import weighted
 from darkbn.layers.antialiasing import AntialiasedLayer
 from darkbn.layers.base import Layer
+from darkbn.layers.binary import BinaryConvolutionalLayer
+from darkbn.layers.coordconv import CoordinatesLayer
+from darkbn.layers.softmax import TreeSoftmaxLayer
 
 Writer = Callable[[Exporter, Any, str], str]
 
@@ -71,16 +74,56 @@ def weighted_sum(e: Exporter, l: Any, write: Callable[[str, str], str], axes: in
         axes: how many axes follow the channels of the result.
     """
     if l.batch_normalize and not e.wanted.fold:
-        x = write(e.parameter(l, host_array(l, "weights"), "weights"), "")
+        weights = binary_weights(l) if is_binary(l) else host_array(l, "weights")
+        x = write(e.parameter(l, weights, "weights"), "")
         x = batch_normalize(e, l, x, axes)
     else:
-        weights, biases = folded_parameters(l)
+        weights, biases = folded_binary(l) if is_binary(l) else folded_parameters(l)
         x = write(e.parameter(l, weights, "weights"), e.parameter(l, biases, "biases"))
     return activate(e.g, l.activation, x)
 
 
+def is_binary(l: Any) -> bool:
+    """Whether only the signs of the weights count (binary=, xnor=)."""
+    return isinstance(l, BinaryConvolutionalLayer)
+
+
+def binary_weights(l: Any) -> Array:
+    """The sign of each weight times the mean size of those of its filter, float64."""
+    weights = host_array(l, "weights")
+    size = np.abs(weights).mean(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(np.where(weights > 0, size, -size))
+
+
+def folded_binary(l: Any) -> tuple[Array, Array]:
+    """Binary weights and biases that compute without batch normalization what the layer computes with it."""
+    if not l.batch_normalize:
+        return binary_weights(l), host_array(l, "biases")
+    factor, biases = normalization(l)
+    return binary_weights(l) * factor[:, np.newaxis, np.newaxis, np.newaxis], biases
+
+
+def _signs(e: Exporter, x: str) -> str:
+    """1 where positive, else -1."""
+    return e.g.op("Where", e.g.op("Greater", x, e.g.scalar(0.0)), e.g.scalar(1.0), e.g.scalar(-1.0))
+
+
+def _with_coordinates(e: Exporter, l: Any, x: str) -> str:
+    """coordconv=: the first channels become coordinates."""
+    e.require_fixed_size(l, "coordconv= writes the pixels' places")
+    places = np.asarray(host_array(l, "coordinates"))[np.newaxis]
+    batch = e.g.lengths(x, [0])
+    shape = e.g.op("Concat", batch, e.g.constant(list(places.shape[1:])), axis=0)
+    first = e.g.op("Expand", e.g.constant(places, "coordinates"), shape)
+    if places.shape[1] == l.out_c:
+        return first
+    return e.g.op("Concat", first, e.g.slice(x, (1,), (places.shape[1],), (l.out_c,)), axis=1)
+
+
 @section("convolutional")
 def convolutional(e: Exporter, l: Any, x: str) -> str:
+    if isinstance(l, CoordinatesLayer):
+        return _with_coordinates(e, l, convolutional(e, l.host, x))
     if isinstance(l, AntialiasedLayer):
         return blurred(e, l, convolutional(e, l.host, x))
     return convolution(e, l, e.image(l, x))
@@ -88,6 +131,8 @@ def convolutional(e: Exporter, l: Any, x: str) -> str:
 
 def convolution(e: Exporter, l: Any, x: str) -> str:
     """A [convolutional] layer, also one inside of another layer; x has four axes."""
+    if is_binary(l) and l.options.xnor:
+        x = _signs(e, x)
     pad = l.pad * l.dilation
     reach = l.dilation * (l.size - 1) + 1
     if l.dilation > 1 and reach != 2 * pad + 1:
@@ -254,8 +299,34 @@ def softmax(e: Exporter, l: Any, x: str) -> str:
     if l.spatial:
         return e.g.op("Softmax", e.image(l, y), axis=1)
     e.require_fixed_size(l, "its groups are parts of all values")
+    if isinstance(l, TreeSoftmaxLayer):
+        return e.restore(softmax_of_groups(e, e.flat(y), l.softmax_tree.group_size, (0,), ()), x, l)
     grouped = e.g.reshape(e.flat(y), (0, l.groups, l.inputs // l.groups))
     return e.restore(e.g.op("Softmax", grouped, axis=-1), x, l)
+
+
+def softmax_of_groups(e: Exporter, x: str, sizes: Any, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    """A softmax of its own for each group of neighbouring values along an axis, as a hierarchy of classes has them.
+
+    The groups become rows of a table, filled up with what counts nothing.
+
+    Args:
+        e: the exporter.
+        x: a value.
+        sizes: of the groups.
+        before, after: the lengths of the axes before and behind the groups' axis, for Reshape.
+    """
+    sizes = np.asarray(sizes, np.int64)
+    axis, total, widest = len(before), int(sizes.sum()), int(sizes.max())
+    rank = axis + 1 + len(after)
+    filled = e.g.pad(x, (0,) * rank, [int(i == axis) for i in range(rank)], _LOWEST[e.g.dtype])
+    starts = np.cumsum(sizes) - sizes
+    columns = np.arange(widest)
+    table = np.where(columns < sizes[:, np.newaxis], starts[:, np.newaxis] + columns, total)
+    rows = e.g.op("Gather", filled, e.g.constant(table.reshape(-1)), axis=axis)
+    rows = e.g.reshape(rows, (*before, len(sizes), widest, *after))
+    shares = e.g.reshape(e.g.op("Softmax", rows, axis=axis + 1), (*before, table.size, *after))
+    return e.g.op("Gather", shares, e.g.constant(np.flatnonzero(table.reshape(-1) < total)), axis=axis)
 
 
 @section("normalization")
