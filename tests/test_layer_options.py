@@ -401,7 +401,8 @@ EVERYTHING = {"weights", "biases", "scales"}
 
 @pytest.mark.parametrize("device", BACKENDS)
 def test_train_only_bn_holds_for_a_layer_and_all_before_it(device: str) -> None:
-    net = net_of(CONV, NORMALIZED, NORMALIZED + "\ntrain_only_bn=1", NORMALIZED, "[cost]", device=device)
+    sections = (CONV, f"{NORMALIZED}\nrotate=1", f"{NORMALIZED}\ntrain_only_bn=1", NORMALIZED, "[cost]")
+    net = net_of(*sections, net="max_batches=100\n", device=device)
     x, truth = random_input(net), np.ones((2, net.layers[3].outputs))
     rolling = np.array(net.layers[1].rolling_mean)
     found = []

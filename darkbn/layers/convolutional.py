@@ -342,7 +342,8 @@ def update_convolutional_layer(l: ConvolutionalLayer, args: UpdateArgs) -> None:
     mean before (gradient centralization, Yong et al. 2020), with reverse=r they become sign(u) (10 |u| + 1)^r in the
     step, not in the momentum. Deformed filters: see `darkbn.layers.deformation`.
     """
-    deformation = l.deformation if args.iteration <= args.max_batches // 2 else None
+    deforms = args.iteration <= args.max_batches // 2 and not l.train_only_bn
+    deformation = l.deformation if deforms else None
     if deformation is not None:
         deformation.average(l.weight_updates)
     if l.options.grad_centr and l.batch_normalize:
