@@ -274,7 +274,7 @@ def backward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
             net.threads,
         )
     if isinstance(l, BatchnormLayer) and net.delta is not None:
-        net.delta += l.delta.reshape(net.delta.shape)
+        l.backend.vector.axpy(l.delta.reshape(-1), net.delta.reshape(-1), 1.0, net.threads)
 
 
 def update_batchnorm_layer(l: BatchnormLayer, args: UpdateArgs) -> None:
