@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -68,13 +69,26 @@ class Backend:
         setattr(self, family, namespace)
         return namespace
 
+    def has(self, family: str) -> bool:
+        """Whether the backend has kernels of a family; those of the blocked layout are for the CPU."""
+        if self.name in ("gpu", "emulated"):
+            return importlib.util.find_spec(f"darkbn_gpu.{family}") is not None
+        return family in families()
+
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """A new array of the backend's float type (or dtype), contents undefined."""
-        return self.xp.empty(shape, dtype=dtype or self.dtype)
+        return self._allocated(self.xp.empty, shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """A new array of zeros."""
-        return self.xp.zeros(shape, dtype=dtype or self.dtype)
+        return self._allocated(self.xp.zeros, shape, dtype)
+
+    def _allocated(self, make: Callable[..., Any], shape: tuple[int, ...], dtype: str | None) -> Any:
+        kind = dtype or self.dtype
+        try:
+            return make(shape, dtype=kind)
+        except MemoryError as error:  # CuPy's is one, too
+            raise DeviceError(f"device {self.name!r} has no room for {kind} of shape {shape}: {error}") from error
 
     def array(self, values: Any, dtype: str | None = None) -> Any:
         """A contiguous array of the backend's float type (or dtype) with these values; no copy when it is one."""

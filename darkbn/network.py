@@ -16,6 +16,7 @@ from darkbn.build import build_layers, check_memory, guess_dialect
 from darkbn.cfg import Cfg, read_cfg
 from darkbn.conventions import BatchNormConvention, get_convention
 from darkbn.cpu import thread_count
+from darkbn.device import layer_errors, move
 from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
 from darkbn.guard import check_cost, check_updates
 from darkbn.layers.base import Layer
@@ -188,7 +189,8 @@ class Network:
             state.resting = train and rests(layer, state.completed + 1, self.options.burn_in)
             if train and layer.delta is not None:
                 layer.delta.fill(0)
-            layer.forward(state)
+            with layer_errors(state.index, layer):
+                layer.forward(state)
             state.input = layer.output
             if layer.options.truth:
                 state.truth = layer.output
@@ -219,7 +221,8 @@ class Network:
             state.index = index
             state.input = self.layers[index - 1].output if index else self._last_input
             state.delta = self.layers[index - 1].delta if index else self.input_delta
-            layer.backward(state)
+            with layer_errors(index, layer):
+                layer.backward(state)
 
     def update(self) -> None:
         """Apply the accumulated updates to all layers but frozen ones, with this iteration's learning rate.
@@ -291,7 +294,7 @@ class Network:
         plan = self.current_plan()
         for start in range(0, len(x), self.batch):
             chunk = x[start : start + self.batch]
-            plan.input[: len(chunk)] = chunk.reshape(-1, *plan.input.shape[1:])
+            plan.input[: len(chunk)] = self.backend.array(chunk.reshape(-1, *plan.input.shape[1:]))
             plan.input[len(chunk) :] = 0
             plan.run()
             for part, layer in zip(parts, layers, strict=True):
@@ -465,6 +468,24 @@ class Network:
         for layer in self.layers:
             layer.allocate(self.training)
 
+    def to(self, device: str) -> Network:
+        """Move the network to a device, one of `darkbn.backend.DEVICES`; all arrays keep their values.
+
+        The objects in `layers` are new ones afterwards, with arrays of that device (CuPy's on "gpu"). Returns the
+        network. Raises DeviceError, with nothing changed, when there is no such device or no room on it.
+        """
+        move(self, device)
+        return self
+
+    def take_layers(self, layers: list[Layer], backend: Backend) -> None:
+        """Go on with layers of the same description on another backend (`darkbn.device.move`)."""
+        self.layers, self.backend = layers, backend
+        state = self._state
+        state.layers, state.train = layers, False
+        state.input = state.delta = state.truth = state._workspace = None
+        self.input_delta = self._plan = self._marks = None
+        self.changed()
+
     def summary(self) -> Summary:
         """A table of the layers as Darknet prints it; `str()` of it is the text."""
         from darkbn.summary import Summary
@@ -524,7 +545,8 @@ def load(
         batch: images per pass. Default: 1, or batch/subdivisions of the cfg when train.
         width, height: size of the input instead of the cfg's.
         train: allocate what training needs at once; otherwise the first training pass does.
-        device: "cpu", or "reference" (NumPy float64: slow and readable).
+        device: "cpu"; "gpu" (CUDA); "reference" (NumPy float64: slow and readable); "emulated" (the GPU's kernels on
+            the host: slower still).
         dialect: "darknet" (pjreddie) or "alexeyab"; None decides from the weights file and the cfg.
         batchnorm: convention of batch normalization, by name or as an object; None = the dialect's.
         seed: of random parameters and dropout.

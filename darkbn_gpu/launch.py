@@ -73,22 +73,10 @@ def scratch(like: Any, count: int, dtype: str = "float64") -> Any:
         return np.empty(count, dtype)
     import cupy
 
-    with _memory_errors(count * np.dtype(dtype).itemsize):
+    try:
         return cupy.empty(count, dtype)
-
-
-class _memory_errors:
-    """Turns CuPy's out-of-memory error into a DeviceError with sizes."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if error is not None and "OutOfMemory" in type(error).__name__:
-            raise DeviceError(f"the device has no room for {self.nbytes} bytes: {error}") from error
+    except MemoryError as error:
+        raise DeviceError(f"the device has no room for {count} {dtype} of scratch memory: {error}") from error
 
 
 def is_aligned(*arrays: Any) -> bool:

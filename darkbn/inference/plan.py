@@ -198,7 +198,8 @@ def _aligned_zeros(count: int, backend: Any) -> Any:
     itemsize = np.dtype(backend.dtype).itemsize
     extra = ALIGNMENT // itemsize
     whole = backend.zeros((count + 2 * extra,))
-    start = (-whole.ctypes.data % ALIGNMENT) // itemsize
+    address = whole.ctypes.data if isinstance(whole, np.ndarray) else whole.data.ptr
+    start = (-address % ALIGNMENT) // itemsize
     return whole[start : start + count + extra]
 
 
@@ -221,17 +222,24 @@ def has_blocked_kernels() -> bool:
     return {"blocked", "blocked_convolution"} <= set(families())
 
 
-def methods(op: Op, plain_input: bool) -> list[Method]:
-    """The methods that can compute a convolution, the one with the best estimate first."""
+def methods(op: Op, plain_input: bool, blocked: bool = True) -> list[Method]:
+    """The methods that can compute a convolution, the one with the best estimate first.
+
+    Args:
+        op: the convolution.
+        plain_input: whether its input is in the plain layout.
+        blocked: whether the backend has kernels for the blocked layout.
+    """
     if mixes_channels(op.arguments.activation):
         return [METHODS["plain"]]
-    return candidates(op.arguments.geometry, has_blocked_kernels(), plain_input)
+    return candidates(op.arguments.geometry, blocked and has_blocked_kernels(), plain_input)
 
 
 def _chooser(net: Network, tune: bool) -> Choose:
     """The fastest method by measurement where there is one (with tune, all are measured), else by estimate."""
     if not tune:
-        return lambda op, plain_input: methods(op, plain_input)[0]
+        blocked = net.backend.has("blocked_convolution")
+        return lambda op, plain_input: methods(op, plain_input, blocked)[0]
     if net.backend.name != "cpu":
         raise DarkbnError(f"tune: only the kernels of device cpu are measured, this network is on {net.backend.name}")
     from darkbn.inference.tune import Tuner
