@@ -487,6 +487,7 @@ def chart(document: list[dict[str, Any]], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.5)
     axes.set_yticks(range(len(rows)), [entry["name"] for entry in rows], fontsize=8)
     axes.invert_yaxis()
+    axes.margins(x=0.08, y=0.01)
     axes.set_xlabel("time relative to darkbn (longer is slower)")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)
