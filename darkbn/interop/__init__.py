@@ -1,1 +1,1 @@
-"""To and from other programs: ONNX, PyTorch, NumPy files, OpenCV. Each module needs an extra of its own."""
+"""To and from other programs: ONNX, PyTorch, NumPy files, OpenCV; their batch normalization. Each names its extra."""
