@@ -101,7 +101,7 @@ def _show(inspection: Inspection) -> None:
 def _table(inspection: Inspection) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for heading in ("layer", "channels", "scale", "variance", "growth", "findings"):
         left = heading in ("layer", "findings")
         table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "findings")
