@@ -454,14 +454,14 @@ def test_heads(name: str, heads: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["default", "greedynms", "diounms", "cornersnms"])
 def test_suppression(kind: str, tmp_path: Path) -> None:
-    net = random_net(networks.TWO_HEADS.replace("num=4", f"num=4\nnms_kind={kind}\nbeta_nms=.8"), "alexeyab", batch=2)
-    check(net, tmp_path, heads="nms", threshold=0.1, nms=0.3, batch="dynamic")
+    net = random_net(networks.TWO_HEADS.replace("num=4", f"num=4\nnms_kind={kind}\nbeta_nms=.8"), "alexeyab")
+    check(net, tmp_path, heads="nms", threshold=0.15, nms=0.3, batch="dynamic")
     nodes = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert ("Loop" in nodes) == (kind in ("greedynms", "diounms"))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     x = np.random.default_rng(0).uniform(0, 1, net.input_shape).astype(np.float32)
     (found,) = session.run(None, {"input": x})
-    plain = onnx_model(net, heads="nms", threshold=0.1, nms=0.3, nms_kind="default").SerializeToString()
+    plain = onnx_model(net, heads="nms", threshold=0.15, nms=0.3, nms_kind="default").SerializeToString()
     (other,) = onnxruntime.InferenceSession(plain).run(None, {"input": x})
     assert (len(found) > len(other)) == (kind in ("greedynms", "diounms"))
     net_without_objects = random_net(networks.TWO_HEADS, "darknet")
@@ -616,7 +616,7 @@ def test_a_model_that_computes_something_else_is_not_written(tmp_path: Path) -> 
 # -- the reference cases
 
 
-@pytest.mark.parametrize("case", some("net", "cifar.test__pjreddie", "yolov2-tiny__pjreddie", "yolov4-tiny__alexeyab"))
+@pytest.mark.parametrize("case", some("net", "cifar.test__pjreddie", "enet-coco"))
 def test_official_networks(case: goldens.Case, tmp_path: Path) -> None:
     for key in case.keys(r"file\..*"):
         path = tmp_path / key.removeprefix("file.")
@@ -628,7 +628,7 @@ def test_official_networks(case: goldens.Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("heads", ["decoded", "nms"])
-@pytest.mark.parametrize("case", some("detect", "yolo-fastest-1.1-dog__", "mobilenetv2-yolov3-nano-coco-horses"))
+@pytest.mark.parametrize("case", some("detect", "mobilenetv2-yolov3-nano-coco-horses"))
 def test_detections_of_darknet(case: goldens.Case, heads: str, tmp_path: Path) -> None:
     """The model's outputs are what Darknet found in the photos, without any code but un-letterboxing."""
     if "input-" in case.name:
