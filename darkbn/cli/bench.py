@@ -31,6 +31,8 @@ EXAMPLES = """[bold]Examples[/bold]
   darkbn bench net yolov4.cfg --profile --threads 1
 
   darkbn bench net yolov4.cfg yolov4.weights --profile --png steps.png
+
+  darkbn bench layers yolov3-tiny.cfg --png roofline.png
 """
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure how fast networks run on this machine.")
@@ -84,6 +86,50 @@ def net_(
             write_json(found.as_dict(), json)
         if json != "-":
             _show(found, profile)
+        if png is not None:
+            _draw(found, png)
+
+
+@app.command("layers")
+def layers_(
+    cfg: CfgArgument,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="NAME", help="May be repeated; default: all there are.", show_default=False),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images per pass.")] = 1,
+    width: Annotated[
+        int | None, typer.Option("--width", min=1, metavar="W", help="Instead of the cfg's.", show_default=False)
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option("--height", min=1, metavar="H", help="Instead of the cfg's.", show_default=False)
+    ] = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, metavar="N", help="Passes; medians are shown.")] = 5,
+    threads: ThreadsOption = None,
+    json: JsonOption = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Draw a roofline (needs the extra plot).", show_default=False),
+    ] = None,
+    dialect: DialectOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Time every layer's forward pass on every device.
+
+    "roof" is the share of what the device could do: the lower of the rate of
+    a matrix product and the copy bandwidth, both measured first. "x" compares
+    with the first device.
+    """
+    from darkbn.layer_bench import bench_layers
+
+    with reported_errors(debug):
+        sizes = {"batch": batch, "width": width, "height": height}
+        names = tuple(device) if device else None
+        found = bench_layers(cfg, names, repeat=repeat, threads=threads, dialect=dialect, **sizes)
+        if json is not None:
+            write_json(found.as_dict(), json)
+        if json != "-":
+            stdout().print(printable(str(found)), markup=False)
         if png is not None:
             _draw(found, png)
 
