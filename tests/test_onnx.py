@@ -20,7 +20,7 @@ from darkbn.layers import BY_SECTION
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from darkbn.interop.onnx import export_onnx, onnx_model, verify_onnx  # noqa: E402
+from darkbn.interop.onnx import LayerError, Verification, export_onnx, onnx_model, verify_onnx  # noqa: E402
 from darkbn.interop.onnx.exporter import CannotExportError  # noqa: E402
 from darkbn.interop.onnx.sections import WRITERS  # noqa: E402
 
@@ -579,6 +579,21 @@ def test_the_first_layer_that_differs_is_named(tmp_path: Path) -> None:
     assert result.first_difference is not None
     assert (result.first_difference.index, result.first_difference.type) == (4, "convolutional")
     assert "layer_4 [convolutional] is the first value that differs" in result.summary()
+
+
+def test_what_a_network_makes_of_roundings_is_allowed_up_to_its_largest_value() -> None:
+    def result(layer: float, output: float, noise: float) -> Verification:
+        rows = (LayerError(0, "layer_0", "convolutional", layer, 1.0),)
+        return Verification("m", rows, (LayerError(None, "layer_1", "output", output, 1.0),), (), 1e-4, noise, 3)
+
+    assert result(1e-5, 1e-5, 0).good
+    assert not result(1e-3, 1e-5, 1).good
+    assert not result(1e-5, 0.1, 0).good
+    assert result(1e-5, 0.1, 0.01).good
+    assert "moves them by 1.0e-02" in result(1e-5, 0.1, 0.01).summary()
+    assert not result(1e-5, 0.5, 0.01).good
+    assert not result(1e-5, np.inf, np.inf).good
+    assert not result(np.nan, 1e-5, 0).good
 
 
 def test_a_wrong_epsilon_is_found(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Verification:
 
         Outputs may differ by what rounding makes of them in this network (`noise`).
         """
-        allowed = max(self.tolerance, AMPLIFIED * self.noise)
+        allowed = max(self.tolerance, min(AMPLIFIED * self.noise, 1.0))
         bad_layer = next((row for row in self.layers if not row.error <= self.tolerance), None)
         return bad_layer or next((row for row in self.outputs if not row.error <= allowed), None)
 
