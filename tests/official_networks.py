@@ -95,11 +95,11 @@ def key(case: Case) -> tuple[str, str]:
 
 
 def checkout_row(path: Path, oracle: str, name: str) -> str:
-    """A line for a description without a case: it is run at no more than 416 pixels when it is a detector."""
+    """A line for a description without a case: it is run at no more than 384 pixels when it is a detector."""
     dialect = DIALECTS[oracle]
     net = darkbn.load(path, dialect=dialect, seed=0)
-    if net.heads and net.width > 416 and all(layer.type != "connected" for layer in net.layers):
-        net.resize(416, 416)
+    if net.heads and net.width > 384 and all(layer.type != "connected" for layer in net.layers):
+        net.resize(384, 384)
     for layer in net.layers:
         for _, part in layer.walk():
             if hasattr(part, "rolling_variance"):
