@@ -460,10 +460,10 @@ def ratio(results: dict[str, Result]) -> float:
     return min(peers) / own.median if peers and own and own.seconds else float("nan")
 
 
-def version(distribution: str) -> str | None:
+def version(distribution: str) -> str:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(distribution)
-    return None
+    return str(getattr(importlib.import_module(distribution), "__version__", None))  # run from the source folder
 
 
 def chart(document: list[dict[str, Any]], path: Path) -> None:

@@ -165,3 +165,9 @@ def test_a_tuned_network_computes_the_same(cache: Path) -> None:
 
 def test_methods_have_names_of_their_own() -> None:
     assert all(METHODS[name].name == name for name in METHODS)
+
+
+@needs_blocked
+def test_deep_networks_do_without_large_tiles() -> None:
+    assert "winograd_4" in {method.name for method in methods(convolution(), False)}
+    assert {method.name for method in methods(convolution(), False, deep=True)} == {"gemm", "winograd_2"}

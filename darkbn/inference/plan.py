@@ -6,12 +6,14 @@ import logging
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from darkbn import cpu
 from darkbn.activations import mixes_channels
+from darkbn.algorithms import Algorithm
 from darkbn.backend import families
 from darkbn.errors import DarkbnError, ShapeError
 from darkbn.inference.algorithms import METHODS, Method, candidates
@@ -24,6 +26,7 @@ from darkbn.inference.placement import Placed, lifetimes, place
 from darkbn.inference.program import INPUT, LANES, Op, Program
 from darkbn.inference.steps import Building, Call, Memory, build, op_bytes, op_flops, op_threads, workspace_size
 from darkbn.layers.base import Role
+from darkbn.layers.convolutional import ConvolutionalLayer
 from darkbn.state import NetworkState
 
 if TYPE_CHECKING:
@@ -222,29 +225,37 @@ def has_blocked_kernels() -> bool:
     return {"blocked", "blocked_convolution"} <= set(families())
 
 
-def methods(op: Op, plain_input: bool, blocked: bool = True) -> list[Method]:
+#: Networks with more convolutions do without Winograd's tiles of 4x4: rounding adds up from layer to layer, and theirs
+#: is several times that of a direct sum (cspx-p7-mish, 253 convolutions: 1.8e-5 of the largest output).
+DEEP = 220
+
+
+def methods(op: Op, plain_input: bool, blocked: bool = True, deep: bool = False) -> list[Method]:
     """The methods that can compute a convolution, the one with the best estimate first.
 
     Args:
         op: the convolution.
         plain_input: whether its input is in the plain layout.
         blocked: whether the backend has kernels for the blocked layout.
+        deep: whether the network has so many layers that only the more exact methods will do.
     """
     if mixes_channels(op.arguments.activation):
         return [METHODS["plain"]]
-    return candidates(op.arguments.geometry, blocked and has_blocked_kernels(), plain_input)
+    found = candidates(op.arguments.geometry, blocked and has_blocked_kernels(), plain_input)
+    return [m for m in found if not (deep and m.algorithm is Algorithm.WINOGRAD_4)]
 
 
 def _chooser(net: Network, tune: bool) -> Choose:
     """The fastest method by measurement where there is one (with tune, all are measured), else by estimate."""
+    deep = sum(isinstance(layer, ConvolutionalLayer) for layer in net.layers) > DEEP
     if not tune:
         blocked = net.backend.has("blocked_convolution")
-        return lambda op, plain_input: methods(op, plain_input, blocked)[0]
+        return lambda op, plain_input: methods(op, plain_input, blocked, deep)[0]
     if net.backend.name != "cpu":
         raise DarkbnError(f"tune: only the kernels of device cpu are measured, this network is on {net.backend.name}")
     from darkbn.inference.tune import Tuner
 
-    return Tuner(net.backend, cpu.level(), net.threads, methods)
+    return Tuner(net.backend, cpu.level(), net.threads, partial(methods, deep=deep))
 
 
 def compile_network(net: Network, outputs: Iterable[int] | None = None, *, tune: bool = False) -> Plan:
