@@ -1,5 +1,7 @@
 """The table of official networks in docs/networks.md: each cfg of both repositories, layer by layer against Darknet.
 
+README.md has its summary.
+
     DARKBN_REFERENCE=... python tests/official_networks.py [PATTERN]
     python tests/official_networks.py --checkout pjreddie DIR [PATTERN]
 
@@ -25,6 +27,7 @@ from quirks import QUIRKS
 import darkbn
 
 PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
+README = Path(__file__).parents[1] / "README.md"
 REPOSITORIES = {"pjreddie": "pjreddie/darknet", "alexeyab": "AlexeyAB/darknet"}
 
 _INTRODUCTION = """# Official networks
@@ -113,6 +116,39 @@ def checkout_row(path: Path, oracle: str, name: str) -> str:
     )
 
 
+def summary(found: dict[tuple[str, str], str]) -> str:
+    """The table in the README: what the page's lines say, by repository."""
+    lines = [
+        "| repository | descriptions | load and run | compared, layer by layer | match | largest error | depart |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for repository in REPOSITORIES.values():
+        cells = [
+            [cell.strip() for cell in line.split("|")[1:-1]] for name, line in found.items() if name[0] == repository
+        ]
+        compared = [line for line in cells if line[5]]
+        matches = [line for line in compared if line[7] == "matches"]
+        departures = [f"{line[1]} ({quirk})" for line in compared if (quirk := _quirk(line[7]))]
+        errors = max((float(line[5]) for line in matches), default=0.0)
+        running = sum("DIFFERS" not in line[7] for line in cells)
+        lines.append(
+            f"| {repository} | {len(cells)} | {running} | {len(compared)} | {len(matches)} | {errors:.1e} |"
+            f" {', '.join(departures) or 'none'} |"
+        )
+    return "\n".join(lines)
+
+
+def _quirk(result: str) -> str:
+    """The fault that a line names, linked from the README."""
+    match = re.search(r"\[([\w-]+)\]", result)
+    return f"[{match[1]}](docs/quirks.md#{match[1]})" if match else ""
+
+
+def write_summary(text: str, found: dict[tuple[str, str], str]) -> str:
+    """The README's text with its table made anew."""
+    return re.sub(r"^\| repository \| descriptions .*(?:\n\|.*)+", lambda _: summary(found), text, flags=re.MULTILINE)
+
+
 def write(found: dict[tuple[str, str], str], name: tuple[str, str], line: str) -> None:
     """Add a line to the page and show it."""
     found[name] = line
@@ -146,3 +182,4 @@ if __name__ == "__main__":
         add_checkout(sys.argv[2], Path(sys.argv[3]), "".join(sys.argv[4:5]))
     else:
         add_cases("".join(sys.argv[1:2]))
+    README.write_text(write_summary(README.read_text(), rows(PAGE.read_text())))

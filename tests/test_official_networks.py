@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from official_networks import PAGE, key, official, rows
+from official_networks import PAGE, README, key, official, rows, summary
 
 #: Descriptions in the two repositories (pjreddie/darknet f6afaab cfg/*.cfg, AlexeyAB/darknet 59596d7 cfg/**/*.cfg).
 COUNTS = {"pjreddie/darknet": 45, "AlexeyAB/darknet": 95}
@@ -23,3 +23,7 @@ def test_it_names_every_case() -> None:
 
 def test_nothing_differs() -> None:
     assert [line for line in PAGE.read_text().splitlines() if "DIFFERS" in line] == []
+
+
+def test_the_readme_has_its_summary() -> None:
+    assert summary(rows(PAGE.read_text())) in README.read_text()
