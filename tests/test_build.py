@@ -83,13 +83,17 @@ def archive_names(folder: Path) -> tuple[set[str], set[str]]:
         return names, set(archive.namelist())
 
 
+PACKAGES = ("darkbn", "darkbn_gpu")
+
+
 def package_files(pattern: str) -> set[str]:
-    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "darkbn").rglob(pattern)}
+    found = [path for package in PACKAGES for path in (ROOT / package).rglob(pattern)]
+    return {path.relative_to(ROOT).as_posix() for path in found}
 
 
 def test_source_archive_has_all_sources(archives: tuple[set[str], set[str]]) -> None:
     sdist, _ = archives
-    for pattern in ("*.py", "*.pyx", "*.pxd", "*.pyi", "*.h", "*.names", "py.typed"):
+    for pattern in ("*.py", "*.pyx", "*.pxd", "*.pyi", "*.h", "*.cu", "*.cuh", "*.names", "py.typed"):
         assert package_files(pattern) - sdist == set()
     tests = {f"tests/{path.name}" for path in (ROOT / "tests").glob("*.py")}
     assert (tests | {"setup.py", "pyproject.toml", "README.md"}) - sdist == set()
@@ -98,10 +102,10 @@ def test_source_archive_has_all_sources(archives: tuple[set[str], set[str]]) -> 
 
 def test_wheel_has_the_package_and_nothing_else(archives: tuple[set[str], set[str]]) -> None:
     _, wheel = archives
-    for pattern in ("*.py", "*.pyi", "*.h", "*.names", "py.typed"):
+    for pattern in ("*.py", "*.pyi", "*.h", "*.cu", "*.cuh", "*.names", "py.typed"):
         assert package_files(pattern) - wheel == set()
     folders = {name.split("/")[0] for name in wheel}
-    assert {name for name in folders if not name.endswith(".dist-info")} == {"darkbn"}
+    assert {name for name in folders if not name.endswith(".dist-info")} == set(PACKAGES)
     assert [name for name in wheel if name.endswith((".c", ".pyx", ".pxd", ".pyc"))] == []
     modules = {Path(name).name.split(".")[0] for name in wheel if "/_baseline/" in name and name.endswith(".so")}
     assert modules == {path.stem for path in (ROOT / "darkbn" / "cpu").glob("*.pyx")} - {"simd"}
