@@ -89,8 +89,12 @@ def test_bench_without_profile_is_short_and_batches(cfg: Path) -> None:
     assert json.loads(run("bench", "net", cfg, "--json", "-", "--repeat", 1).stdout)["input_shape"] == [1, 3, 16, 16]
 
 
-def test_bench_says_what_is_wrong(cfg: Path, tmp_path: Path) -> None:
+def test_bench_says_what_is_wrong(tmp_path: Path) -> None:
     assert run("bench", "net", tmp_path / "missing.cfg").exit_code == 2
+
+
+def test_bench_says_where_it_cannot_write(cfg: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     done = run("bench", "net", cfg, "--repeat", 1, "--png", tmp_path / "no" / "folder.png")
     assert done.exit_code == 2
     assert "folder.png" in done.stderr
