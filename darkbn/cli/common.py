@@ -46,6 +46,23 @@ JsonOption = Annotated[
 ExifOption = Annotated[
     bool, typer.Option("--exif", help="Turn pictures as their EXIF orientation says (Darknet does not).")
 ]
+LetterboxOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--letterbox/--no-letterbox",
+        help="Keep the pictures' aspect, or stretch them; by default as this network's Darknet does.",
+        show_default=False,
+    ),
+]
+BatchnormOption = Annotated[
+    str | None,
+    typer.Option(
+        "--batchnorm",
+        metavar="NAME",
+        help="Convention of batch normalization (darkbn explain); the dialect's by default.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="Threads; by default all processors.")
 ]

@@ -20,6 +20,7 @@ from darkbn.cli.common import (
     ExifOption,
     ImagesArgument,
     JsonOption,
+    LetterboxOption,
     NamesOption,
     Progress,
     ThreadsOption,
@@ -68,14 +69,7 @@ def detect(
     nms: Annotated[
         float, typer.Option("--nms", min=0, max=1, metavar="IOU", help="Overlap at which the weaker box goes; 0: off.")
     ] = 0.45,
-    letterbox: Annotated[
-        bool | None,
-        typer.Option(
-            "--letterbox/--no-letterbox",
-            help="Keep the pictures' aspect, or stretch them; by default as this network's Darknet does.",
-            show_default=False,
-        ),
-    ] = None,
+    letterbox: LetterboxOption = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -9,6 +9,7 @@ import typer
 
 from darkbn.cli.common import (
     SOME_FAILED,
+    BatchnormOption,
     CfgArgument,
     DebugOption,
     DeviceOption,
@@ -19,7 +20,6 @@ from darkbn.cli.common import (
     stdout,
     write_json,
 )
-from darkbn.cli.export import ConventionOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -96,7 +96,7 @@ def dump(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write (.npz).", show_default=False)],
     input: InputOption = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="Write the parameters, too.")] = False,
-    batchnorm: ConventionOption = None,
+    batchnorm: BatchnormOption = None,
     device: DeviceOption = "cpu",
     dialect: DialectOption = None,
     debug: DebugOption = False,

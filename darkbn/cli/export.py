@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from darkbn.cli.common import (
+    BatchnormOption,
     CfgArgument,
     DataOption,
     DebugOption,
@@ -36,13 +37,6 @@ EXAMPLES = """[bold]Examples[/bold]
   darkbn export my.cfg my.weights my.onnx --batch dynamic --size dynamic
 """
 
-ConventionOption = Annotated[
-    str | None,
-    typer.Option(
-        "--batchnorm", metavar="NAME", help="Convention of batch normalization; the dialect's by default.",
-        show_default=False,
-    ),
-]  # fmt: skip
 ToleranceOption = Annotated[
     float | None,
     typer.Option(
@@ -88,7 +82,7 @@ def export(
         ),
     ] = None,
     tolerance: ToleranceOption = None,
-    batchnorm: ConventionOption = None,
+    batchnorm: BatchnormOption = None,
     dialect: DialectOption = None,
     debug: DebugOption = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from darkbn.cli.common import (
+    BatchnormOption,
     CfgArgument,
     DebugOption,
     DialectOption,
@@ -39,15 +40,7 @@ def fold(
     out_weights: Annotated[
         Path | None, typer.Option("--out-weights", metavar="FILE", help="Write the weights.", show_default=False)
     ] = None,
-    batchnorm: Annotated[
-        str | None,
-        typer.Option(
-            "--batchnorm",
-            metavar="NAME",
-            help="Convention (darkbn explain); by default the dialect's.",
-            show_default=False,
-        ),
-    ] = None,
+    batchnorm: BatchnormOption = None,
     dialect: DialectOption = None,
     debug: DebugOption = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from darkbn.cli.common import (
     SOME_FAILED,
+    BatchnormOption,
     CfgArgument,
     DebugOption,
     DialectOption,
@@ -44,13 +45,7 @@ def gradcheck(
         Path | None,
         typer.Argument(metavar="WEIGHTS", help="Parameters; random ones without.", show_default=False),
     ] = None,
-    batchnorm: Annotated[
-        str | None,
-        typer.Option(
-            "--batchnorm", metavar="NAME", help="Convention of batch normalization (darkbn explain).",
-            show_default=False,
-        ),
-    ] = None,
+    batchnorm: BatchnormOption = None,
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images of a pass.")] = 2,
     size: Annotated[
         int | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from darkbn.cli.common import (
+    BatchnormOption,
     CfgArgument,
     DebugOption,
     DialectOption,
@@ -44,10 +45,7 @@ def inspect(
         typer.Option("--png", metavar="FILE", help="Write a picture (extra plot).", show_default=False),
     ] = None,
     json: JsonOption = None,
-    batchnorm: Annotated[
-        str | None,
-        typer.Option("--batchnorm", metavar="NAME", help="Convention; by default the dialect's.", show_default=False),
-    ] = None,
+    batchnorm: BatchnormOption = None,
     dialect: DialectOption = None,
     debug: DebugOption = False,
 ) -> None:

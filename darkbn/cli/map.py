@@ -15,6 +15,7 @@ from darkbn.cli.common import (
     DeviceOption,
     DialectOption,
     JsonOption,
+    LetterboxOption,
     NamesOption,
     Progress,
     ThreadsOption,
@@ -75,11 +76,7 @@ def map_(
     nms: Annotated[
         float, typer.Option("--nms", min=0, max=1, metavar="IOU", help="Overlap at which the weaker box goes; 0: off.")
     ] = 0.45,
-    letterbox: Annotated[
-        bool | None,
-        typer.Option("--letterbox/--no-letterbox", help="Keep the pictures' aspect, or stretch them.",
-                     show_default=False),
-    ] = None,
+    letterbox: LetterboxOption = None,
     json: JsonOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",

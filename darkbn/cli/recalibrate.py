@@ -13,12 +13,14 @@ import typer
 
 from darkbn.cli.common import (
     SOME_FAILED,
+    BatchnormOption,
     CfgArgument,
     DebugOption,
     DeviceOption,
     DialectOption,
     ExifOption,
     JsonOption,
+    LetterboxOption,
     Progress,
     ThreadsOption,
     WeightsArgument,
@@ -60,21 +62,8 @@ def recalibrate(
         str, typer.Option("--method", metavar="NAME", help="precise, paper, rolling or sequential.")
     ] = "precise",
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Pictures of a pass.")] = 16,
-    letterbox: Annotated[
-        bool | None,
-        typer.Option(
-            "--letterbox/--no-letterbox",
-            help="Keep the pictures' aspect, or stretch them; by default as this network's Darknet does.",
-            show_default=False,
-        ),
-    ] = None,
-    batchnorm: Annotated[
-        str | None,
-        typer.Option(
-            "--batchnorm", metavar="NAME", help="Convention of batch normalization (darkbn explain).",
-            show_default=False,
-        ),
-    ] = None,
+    letterbox: LetterboxOption = None,
+    batchnorm: BatchnormOption = None,
     json: JsonOption = None,
     exif: ExifOption = False,
     threads: ThreadsOption = None,

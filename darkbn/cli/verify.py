@@ -9,6 +9,7 @@ import typer
 
 from darkbn.cli.common import (
     SOME_FAILED,
+    BatchnormOption,
     CfgArgument,
     DebugOption,
     DialectOption,
@@ -19,7 +20,7 @@ from darkbn.cli.common import (
     stdout,
     write_json,
 )
-from darkbn.cli.export import ConventionOption, ToleranceOption
+from darkbn.cli.export import ToleranceOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +42,7 @@ def verify(
     layers: Annotated[bool, typer.Option("--layers", help="Show the error of every layer.")] = False,
     inputs: Annotated[int, typer.Option("--inputs", min=1, metavar="N", help="How many inputs to try.")] = 3,
     tolerance: ToleranceOption = None,
-    batchnorm: ConventionOption = None,
+    batchnorm: BatchnormOption = None,
     dialect: DialectOption = None,
     json: JsonOption = None,
     debug: DebugOption = False,
