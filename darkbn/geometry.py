@@ -113,3 +113,45 @@ def require_blocked_convolution(
     require_algorithm(kernel, algorithm, n, c // groups, size, groups)
     if algorithm in (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4):
         _require((stride_y, stride_x, dilation) == (1, 1, 1), kernel, "Winograd needs strides and dilation 1")
+
+
+#: Largest filter of a depthwise convolution in a bottleneck; the kernel keeps a pointer for each of its rows.
+MAX_BOTTLENECK = 64
+
+
+def require_bottleneck(
+    kernel: str,
+    channels: tuple[int, int, int],
+    size: int,
+    parts: tuple[int, int],
+    steps: tuple[int, int, int],
+    given: tuple[int, int] | None = None,
+    *,
+    residual: bool = False,
+) -> None:
+    """Raise ShapeError unless a depthwise convolution with 1x1 convolutions before and behind it makes sense.
+
+    Args:
+        kernel: name for the message.
+        channels: of the input, in the middle, of the output.
+        size: of the depthwise filters.
+        parts: whether there is a 1x1 convolution before it, and behind it.
+        steps: stride_y, stride_x, pad.
+        given: how many weights and biases there are, where they are given.
+        residual: whether something is added to the output.
+    """
+    (c, m, n), (expand, project), (stride_y, stride_x, pad) = channels, parts, steps
+    _require(min(c, m, n) >= 1, kernel, f"channels must be at least 1, found {c}, {m}, {n}")
+    _require(1 <= size <= MAX_BOTTLENECK, kernel, f"size must be 1 to {MAX_BOTTLENECK}, found {size}")
+    _require(
+        min(stride_y, stride_x) >= 1 and pad >= 0,
+        kernel,
+        f"strides ({stride_y}, {stride_x}) must be at least 1, pad {pad} at least 0",
+    )
+    _require(bool(expand) or c == m, kernel, f"without expansion, channels must be the same, found {c} and {m}")
+    _require(bool(project) or n == m, kernel, f"without projection, channels must be the same, found {m} and {n}")
+    _require(bool(project) or not residual, kernel, "without projection, nothing can be added")
+    if given is not None:
+        weights = (c * m if expand else 0) + m * size * size + (m * n if project else 0)
+        biases = (m if expand else 0) + m + (n if project else 0)
+        _require(given == (weights, biases), kernel, f"{weights} weights and {biases} biases are needed, found {given}")

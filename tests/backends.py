@@ -18,7 +18,7 @@ EMULATED = pytest.param("emulated", marks=pytest.mark.skipif(not _FOUND, reason=
 GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 
 #: Families that the GPU's kernels do not have: those of the layout that plans for the CPU use.
-NOT_ON_GPU = frozenset({"blocked", "blocked_convolution"})
+NOT_ON_GPU = frozenset({"blocked", "blocked_bottleneck", "blocked_convolution"})
 
 #: All backends: those that every installation has, the GPU's kernels on the host, and (pytest -m gpu) on a device.
 EVERY_BACKEND = (*BACKENDS, EMULATED, GPU)

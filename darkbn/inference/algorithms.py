@@ -46,7 +46,7 @@ def _plain_cost(g: Geometry) -> float:
     return g.flops / (0.6 * PEAK)
 
 
-def _gemm_cost(g: Geometry) -> float:
+def gemm_cost(g: Geometry) -> float:
     """Groups that do not fill blocks are merged, with zeros between them."""
     channels, filters, groups = g.c // g.groups, g.n // g.groups, g.groups
     if groups > 1 and (channels % LANES or filters % LANES):
@@ -54,6 +54,10 @@ def _gemm_cost(g: Geometry) -> float:
         channels, filters, groups = channels * merged, filters * merged, -(-groups // merged)
     taps = _round(channels) * g.size**2
     return 2 * g.batch * groups * _round(filters) * taps * g.out_h * g.out_w / (0.85 * PEAK)
+
+
+def depthwise_cost(g: Geometry) -> float:
+    return g.flops / (0.4 * PEAK)
 
 
 def _winograd_cost(tile: int) -> Callable[[Geometry], float]:
@@ -86,11 +90,11 @@ METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("plain", None, Layout.PLAIN, Layout.PLAIN, lambda g: True, _plain_cost),
-        _blocked(Algorithm.GEMM, lambda g: True, _gemm_cost),
+        _blocked(Algorithm.GEMM, lambda g: True, gemm_cost),
         _blocked(Algorithm.WINOGRAD_2, _is_winograd, _winograd_cost(2)),
         _blocked(Algorithm.WINOGRAD_4, _is_winograd, _winograd_cost(4)),
         _blocked(
-            Algorithm.DEPTHWISE, lambda g: g.groups == g.c == g.n > 1, lambda g: g.flops / (0.4 * PEAK)
+            Algorithm.DEPTHWISE, lambda g: g.groups == g.c == g.n > 1, depthwise_cost
         ),
         _blocked(
             Algorithm.FIRST,

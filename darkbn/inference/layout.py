@@ -65,7 +65,7 @@ def assign_layouts(program: Program, choose: Choose) -> Program:
     for op in program.ops:
         if op.kind == "convolution":
             _convolution(state, op, choose)
-        elif op.kind in BOTH and _fits_blocked(state, op):
+        elif op.kind == "bottleneck" or (op.kind in BOTH and _fits_blocked(state, op)):
             blocked = Layout.BLOCKED
             state.write(replace(op, reads=tuple(state.read(tensor, blocked) for tensor in op.reads)), blocked)
         else:

@@ -67,7 +67,7 @@ def _resolve(tensor: int, inside: dict[int, Place]) -> Place:
 
 #: Which of the tensors that it reads an operation may overwrite, in the blocked layout: kernels of the plain layout add
 #: in a second sweep. A convolution overwrites what it adds, not what it is of.
-_OVERWRITES = {"convolution": 1, "add": 0, "add_unequal": 0, "activation": 0}
+_OVERWRITES = {"convolution": 1, "bottleneck": 1, "add": 0, "add_unequal": 0, "activation": 0}
 
 
 def _reusable(program: Program, position: int, inside: dict[int, Place]) -> int | None:

@@ -17,6 +17,7 @@ from darkbn.algorithms import Algorithm
 from darkbn.backend import families
 from darkbn.errors import DarkbnError, ShapeError
 from darkbn.inference.algorithms import METHODS, Method, candidates
+from darkbn.inference.bottleneck import Pays, fuse_bottlenecks, pays_by_estimate
 from darkbn.inference.fuse import fuse
 from darkbn.inference.graph import checked_outputs, default_outputs
 from darkbn.inference.layout import Choose, assign_layouts
@@ -206,17 +207,20 @@ def _aligned_zeros(count: int, backend: Any) -> Any:
     return whole[start : start + count + extra]
 
 
-def plan_program(layers: list[Layer], outputs: Iterable[int], choose: Choose) -> Program:
+def plan_program(layers: list[Layer], outputs: Iterable[int], choose: Choose, pays: Pays | None = None) -> Program:
     """The program that computes the outputs of some layers: fused, with layouts and algorithms, outputs in the layers.
 
     Args:
         layers: of the network.
         outputs: indices of the layers whose outputs are wanted.
         choose: see `darkbn.inference.layout.Choose`.
+        pays: see `darkbn.inference.bottleneck.Pays`; None: there is no kernel for bottlenecks.
     """
     program = fuse(lower(layers, outputs))
     wanted = {tensor: index for index, tensor in program.outputs.items()}
     program = replace(program, external={**wanted, **program.external})
+    if pays is not None:
+        program = fuse_bottlenecks(program, pays)
     return assign_layouts(program, choose)
 
 
@@ -258,11 +262,18 @@ def _chooser(net: Network, tune: bool) -> Choose:
     return Tuner(net.backend, cpu.level(), net.threads, partial(methods, deep=deep))
 
 
+def _pays(net: Network, choose: Choose, tune: bool) -> Pays | None:
+    """Which bottlenecks are worth it, by measurement or estimate; None where there is no kernel for them."""
+    if not (net.backend.has("blocked_bottleneck") and has_blocked_kernels()):
+        return None
+    return choose.pays if tune else pays_by_estimate(net.threads)  # type: ignore[attr-defined]
+
+
 def compile_network(net: Network, outputs: Iterable[int] | None = None, *, tune: bool = False) -> Plan:
     """A plan of a network with its present parameters; see `Network.compile`."""
     indices = default_outputs(net) if outputs is None else checked_outputs(net, outputs)
     choose = _chooser(net, tune)
-    placed = place(plan_program(net.layers, indices, choose))
+    placed = place(plan_program(net.layers, indices, choose, _pays(net, choose, tune)))
     if tune:
         choose.save()  # type: ignore[attr-defined]
     memory = _Arena(net, placed, net.threads)
@@ -280,7 +291,7 @@ def parameter_bytes(call: Call, memory: Memory) -> int:
 
 def _step(building: Building, op: Op) -> Step:
     program = building.program
-    method = op.arguments.method if op.kind == "convolution" else ""
+    method = op.arguments.method if op.kind == "convolution" else op.kind if op.kind == "bottleneck" else ""
     itemsize = np.dtype(building.backend.dtype).itemsize
     calls = build(building, op)
     return Step(

@@ -183,6 +183,26 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class Bottleneck:
+    """Arguments of "bottleneck", reads = (x,) or (x, residual): what is computed in one pass.
+
+    Attributes:
+        expand: the 1x1 convolution before the depthwise one, as it was, or None.
+        depthwise: with a filter a channel.
+        project: the 1x1 convolution behind it, or None.
+    """
+
+    expand: Op | None
+    depthwise: Op
+    project: Op | None
+
+    @property
+    def parts(self) -> tuple[Op, ...]:
+        """Those that there are, in order."""
+        return tuple(part for part in (self.expand, self.depthwise, self.project) if part is not None)
+
+
+@dataclass(frozen=True)
 class Pool:
     """Arguments of "maxpool" and "local_avgpool": windows as Darknet means them."""
 

@@ -16,7 +16,7 @@ from darkbn.activations import Activation, mixes_channels
 from darkbn.algorithms import Algorithm
 from darkbn.inference.algorithms import METHODS, Method
 from darkbn.inference.fold import folded_parameters
-from darkbn.inference.program import Geometry, Layout, Op, Program, Tensor
+from darkbn.inference.program import Bottleneck, Geometry, Layout, Op, Program, Tensor
 from darkbn.layers.antialiasing import BlurLayer
 from darkbn.layers.weighted import NORMALIZATIONS
 from darkbn.state import NetworkState
@@ -73,6 +73,8 @@ def op_flops(program: Program, op: Op) -> int:
     """Multiplications and additions of an operation; 0 where only data moves."""
     if op.kind == "convolution":
         return int(op.arguments.geometry.flops)
+    if op.kind == "bottleneck":
+        return sum(op_flops(program, part) for part in op.arguments.parts)
     if op.kind == "connected":
         return 2 * program.tensors[op.reads[0]].values * program.tensors[op.writes].values * op_batch(program, op)
     return op.layer.flops * op_batch(program, op) if op.layer is not None else 0
@@ -112,6 +114,8 @@ def workspace_size(program: Program, op: Op, backend: Backend, threads: int) -> 
     threads = op_threads(program, op, threads)
     if op.kind == "convolution":
         return _convolution_workspace(METHODS[op.arguments.method], op.arguments.geometry, backend, threads)
+    if op.kind == "bottleneck":
+        return int(backend.raw.blocked_bottleneck.forward_workspace(*_bottleneck_sizes(op.arguments), threads))
     if op.kind == "connected":
         out, x = program.tensors[op.writes], program.tensors[op.reads[0]]
         return int(backend.raw.gemm.gemm_workspace(out.batch, out.values, x.values, threads))
@@ -182,6 +186,71 @@ def _blocked_call(
         return partial(kernels.forward_plain, *arrays, *places, g.n, g.size, *steps, *activations, threads)
     sizes = (x_block, residual_block, out_block, g.c, g.n, g.size, g.groups)
     return partial(kernels.forward, *arrays, *sizes, *steps, *activations, int(algorithm), threads)
+
+
+# -- bottlenecks -------------------------------------------------------------------------------------------------------
+
+
+def _bottleneck_filters(b: Bottleneck) -> tuple[int, int, int, int, int, int]:
+    """c, m, n, size, expand, project."""
+    first, g, last = b.parts[0].arguments.geometry, b.depthwise.arguments.geometry, b.parts[-1].arguments.geometry
+    return first.c, g.c, last.n, g.size, int(b.expand is not None), int(b.project is not None)
+
+
+def _bottleneck_sizes(b: Bottleneck) -> tuple[int, ...]:
+    g = b.depthwise.arguments.geometry
+    return (g.batch, g.h, g.w, g.out_h, g.out_w, *_bottleneck_filters(b), g.stride_y, g.stride_x, g.pad)
+
+
+def _packed_bottleneck(b: Bottleneck, backend: Backend, values: Sequence[tuple[Any, Any]], threads: int) -> Any:
+    """Weights and biases of the parts as the kernel wants them."""
+    kernels, filters = backend.raw.blocked_bottleneck, _bottleneck_filters(b)
+    weights = np.concatenate([weights.reshape(-1) for weights, _ in values])
+    zeros = [np.zeros(len(weights), weights.dtype) for weights, _ in values]
+    biases = np.concatenate([zero if own is None else own for (_, own), zero in zip(values, zeros, strict=True)])
+    packed = backend.empty((kernels.packed_size(*filters),))
+    kernels.pack(weights, biases, packed, *filters, threads)
+    return packed
+
+
+def _bottleneck_call(
+    kernels: Any, b: Bottleneck, packed: Any, slices: tuple[Slice, Slice, Slice], workspace: Any, threads: int
+) -> Call:
+    (x, x_block), (residual, residual_block), (out, out_block) = slices
+    g, linear = b.depthwise.arguments.geometry, int(Activation.LINEAR)
+    kinds = [linear if part is None else part.arguments.activation for part in (b.expand, b.depthwise, b.project)]
+    after = b.parts[-1].arguments.residual_activation
+    steps = (g.stride_y, g.stride_x, g.pad, *kinds, linear if after is None else after)
+    arrays, places = (x, packed, residual, out, workspace), (x_block, residual_block, out_block)
+    return partial(kernels.forward, *arrays, *places, *_bottleneck_filters(b), *steps, threads)
+
+
+def _bottleneck(b: Building, op: Op, threads: int) -> list[Call]:
+    residual = b.memory.blocked(op.reads[1]) if len(op.reads) > 1 else (None, 0)
+    slices = (b.memory.blocked(op.reads[0]), residual, b.memory.blocked(op.writes))
+    packed = _packed_bottleneck(op.arguments, b.backend, [parameters(part) for part in op.arguments.parts], b.threads)
+    kernels = b.backend.raw.blocked_bottleneck
+    return [_bottleneck_call(kernels, op.arguments, packed, slices, b.memory.workspace(op), threads)]
+
+
+def bottleneck_trial(b: Bottleneck, backend: Backend, threads: int, rng: np.random.Generator) -> Call:
+    """A bottleneck of these sizes on random numbers, for measurements."""
+    g, end = b.depthwise.arguments.geometry, b.parts[-1].arguments.geometry
+
+    def array(*shape: int) -> Any:
+        return backend.array(rng.random(shape, dtype=np.float32))
+
+    geometries = [part.arguments.geometry for part in b.parts]
+    values = [(array(p.n, p.c // p.groups, p.size, p.size), array(p.n)) for p in geometries]
+    packed = _packed_bottleneck(b, backend, values, threads)
+    x = array(*Tensor(g.batch, geometries[0].c, g.h, g.w, Layout.BLOCKED).shape)
+    out = array(*Tensor(g.batch, end.n, g.out_h, g.out_w, Layout.BLOCKED).shape)
+    kernels = backend.raw.blocked_bottleneck
+    room = backend.empty((max(1, kernels.forward_workspace(*_bottleneck_sizes(b), threads)),))
+    return _bottleneck_call(kernels, b, packed, ((x, 0), (None, 0), (out, 0)), room, threads)
+
+
+# -- measurements ------------------------------------------------------------------------------------------------------
 
 
 def trial_call(g: Geometry, method: Method, backend: Backend, threads: int, rng: np.random.Generator) -> Call:
@@ -462,6 +531,7 @@ def _layer(b: Building, op: Op, threads: int) -> list[Call]:
 #: How each kind of operation becomes calls.
 BUILDERS: dict[str, Callable[[Building, Op, int], list[Call]]] = {
     "convolution": _convolution,
+    "bottleneck": _bottleneck,
     "copy": _copy,
     "copy_part": _copy_part,
     "to_plain": _to_plain,

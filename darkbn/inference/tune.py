@@ -24,13 +24,16 @@ from darkbn.activations import mixes_channels
 from darkbn.backend import Backend
 from darkbn.files import atomic_write
 from darkbn.inference.algorithms import METHODS, Method
-from darkbn.inference.program import Geometry, Op
+from darkbn.inference.program import Bottleneck, Geometry, Op
 from darkbn.version import __version__
 
 log = logging.getLogger(__name__)
 
 #: Passes of each candidate; the fastest counts.
 REPEAT = 5
+
+#: What a bottleneck in one pass is called beside the methods of convolutions.
+BOTTLENECK = "bottleneck"
 
 #: A measured method replaces the estimated one when it is so many times as fast: less is noise.
 GAIN = 1.03
@@ -68,10 +71,12 @@ def geometry_key(g: Geometry) -> str:
 
 
 def read_measurements(path: Path) -> dict[str, dict[str, float]]:
-    """Seconds by method, by geometry. A file that is missing or broken is as good as empty."""
+    """Seconds by method, by geometry (of a bottleneck: of all parts). A file that is missing or broken is as
+    good as empty."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
-        return {str(key): {str(m): float(s) for m, s in row.items() if m in METHODS} for key, row in found.items()}
+        known = {*METHODS, BOTTLENECK}
+        return {str(key): {str(m): float(s) for m, s in row.items() if m in known} for key, row in found.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -107,6 +112,7 @@ class Tuner:
         threads: int,
         candidates: Callable[[Op, bool], list[Method]],
         measure: Callable[[Geometry, Method, Backend, int], float] | None = None,
+        measure_bottleneck: Callable[[Bottleneck, Backend, int], float] | None = None,
     ) -> None:
         """
         Args:
@@ -114,10 +120,11 @@ class Tuner:
             level: instruction-set level, for the name of the file.
             threads: that kernels may use.
             candidates: the methods that can compute an operation, best estimate first.
-            measure: times a method; for tests.
+            measure, measure_bottleneck: time a method and a bottleneck; for tests.
         """
         self.backend, self.level, self.threads = backend, level, threads
         self._candidates, self._measure = candidates, measure or time_method
+        self._measure_bottleneck = measure_bottleneck or time_bottleneck
         self.path = cache_file(level, threads)
         self.measured = read_measurements(self.path)
         self._new: dict[str, dict[str, float]] = {}
@@ -142,6 +149,16 @@ class Tuner:
             self._new[key] = row
         return row
 
+    def pays(self, b: Bottleneck) -> bool:
+        """Whether convolutions are faster in one pass than one after another, each by its fastest method."""
+        key = "; ".join(geometry_key(part.arguments.geometry) for part in b.parts)
+        row = self.measured.setdefault(key, {})
+        if BOTTLENECK not in row:
+            row[BOTTLENECK] = self._measure_bottleneck(b, self.backend, self.threads)
+            self._new[key] = row
+        times = [self.times(part.arguments.geometry, self._candidates(part, False)) for part in b.parts]
+        return row[BOTTLENECK] < sum(min(found.values()) for found in times)
+
     def save(self) -> None:
         """Remember what was measured since it was made."""
         if self._new:
@@ -153,7 +170,18 @@ def time_method(g: Geometry, method: Method, backend: Backend, threads: int) -> 
     """Seconds of a convolution with random numbers: the least of several passes."""
     from darkbn.inference.steps import trial_call
 
-    call = trial_call(g, method, backend, threads, np.random.default_rng(0))
+    return _least(trial_call(g, method, backend, threads, np.random.default_rng(0)))
+
+
+def time_bottleneck(b: Bottleneck, backend: Backend, threads: int) -> float:
+    """Seconds of convolutions in one pass with random numbers: the least of several."""
+    from darkbn.inference.steps import bottleneck_trial
+
+    return _least(bottleneck_trial(b, backend, threads, np.random.default_rng(0)))
+
+
+def _least(call: Callable[[], object]) -> float:
+    """Seconds of the fastest of several calls."""
     best = np.inf
     for turn in range(REPEAT + 1):
         start = time.perf_counter()
