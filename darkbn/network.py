@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from darkbn.inference.plan import Marks, Plan
     from darkbn.inference.profile import Profile
     from darkbn.summary import Summary
+    from darkbn.training_profile import TrainingProfile
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,11 @@ class Network:
         Returns:
             The output layer's array. It is the layer's own and overwritten by the next pass; copy it to keep it.
         """
+        return self._forward(x, truth, train, clear=True)
+
+    def _forward(self, x: Any, truth: Any, train: bool, *, clear: bool) -> Any:
+        """`forward`. Unless told to clear, deltas keep what they hold until `backward` replaces it: so much memory
+        need not be written. Losses find zeros in their deltas in any case."""
         if train:
             self.changed()  # rolling statistics follow the batch
             if not self.training:
@@ -183,12 +189,13 @@ class Network:
         state.completed = self.completed
         state.subdivision = max(self.seen - 1, 0) // self.batch % self.subdivisions
         state.max_batches, state.burn_in = self.options.max_batches, self.options.burn_in
+        state.undefined = {} if clear else self._lazy_deltas()
         frozen = self.frozen if train else [False] * len(self.layers)
         for state.index, layer in enumerate(self.layers):
             state.frozen = frozen[state.index]
             state.resting = train and rests(layer, state.completed + 1, self.options.burn_in)
-            if train and layer.delta is not None:
-                layer.delta.fill(0)
+            if train and layer.delta is not None and id(layer.delta) not in state.undefined:
+                self.backend.vector.fill(layer.delta, 0.0, self.threads)
             with layer_errors(state.index, layer):
                 layer.forward(state)
             state.input = layer.output
@@ -216,13 +223,29 @@ class Network:
             layer = self.layers[index]
             if frozen[index]:
                 continue
+            state.delta = self.layers[index - 1].delta if index else self.input_delta
+            self._clear_deltas(layer)
             if self.options.try_fix_nan and layer.type == "convolutional":
                 self.backend.vector.constrain(layer.delta, 1.0, self.threads)
             state.index = index
             state.input = self.layers[index - 1].output if index else self._last_input
-            state.delta = self.layers[index - 1].delta if index else self.input_delta
             with layer_errors(index, layer):
                 layer.backward(state)
+
+    def _lazy_deltas(self) -> dict[int, Any]:
+        """Deltas that need not be cleared before a step: of layers that are not losses and share none with one."""
+        written = {id(layer.delta) for layer in self.layers if layer.has_cost}
+        return {id(layer.delta): layer.delta for layer in self.layers if id(layer.delta) not in written}
+
+    def _clear_deltas(self, layer: Layer) -> None:
+        """Clear what a layer's backward pass reads or adds to where nothing was added yet."""
+        state = self._state
+        if not state.undefined:
+            return
+        added_to = () if layer.replaces_deltas else (state.delta, *(l.delta for l in layer.gradient_sources))
+        for delta in (layer.delta, *added_to):
+            if delta is not None:
+                state.clear(delta, self.backend)
 
     def update(self) -> None:
         """Apply the accumulated updates to all layers but frozen ones, with this iteration's learning rate.
@@ -266,7 +289,7 @@ class Network:
             NonFiniteError: the loss or an update is NaN or infinite; it names iteration, layer and array.
         """
         self.seen += self.batch
-        self.forward(x, truth, train=True)
+        self._forward(x, truth, True, clear=False)
         if self.check_finite:
             check_cost(self)
         self.backward(input_delta=False)
@@ -352,6 +375,19 @@ class Network:
         from darkbn.inference.profile import profile_plan
 
         return profile_plan(self, self.current_plan(), x, repeat=repeat)
+
+    def profile_training(self, x: Any = None, truth: Any = None, *, repeat: int = 5) -> TrainingProfile:
+        """Where the time of a training step goes, kernel by kernel; `str()` of it is a table.
+
+        Parameters, statistics and counters are as before afterwards; see `darkbn.training_profile`.
+
+        Args:
+            x, truth: a batch as `train_step` takes it; None: random ones.
+            repeat: steps, of which medians are taken.
+        """
+        from darkbn.training_profile import profile_training
+
+        return profile_training(self, x, truth, repeat=repeat)
 
     def current_plan(self) -> Plan:
         """The plan for the network's present parameters and size, made anew if these are not those of the last."""

@@ -132,21 +132,52 @@ def _check_shape(kernel: str, spec: ArraySpec, value: Any, sizes: dict[str, tupl
         raise ShapeError(f"{kernel}: {spec.name} is written to, but the array is read-only")
 
 
+#: Sets of arguments that a checked kernel remembers as right.
+_REMEMBERED = 1024
+
+
+def _facts(arrays: list[Any]) -> tuple[Any, ...] | None:
+    """All that `check_arrays` looks at in array arguments; None where one is no array."""
+    try:
+        return tuple(
+            [
+                a
+                if a is None
+                else (type(a), a.dtype, a.shape, a.flags.c_contiguous, getattr(a.flags, "writeable", True))
+                for a in arrays
+            ]
+        )
+    except AttributeError:
+        return None
+
+
 def checked(reference: Kernel, kernel: Kernel, label: str, dtype: str, xp: Any = np) -> Kernel:
-    """`kernel` behind the contract of `reference`; functions without array arguments are returned as they are."""
+    """`kernel` behind the contract of `reference`; functions without array arguments are returned as they are.
+
+    Networks call a kernel with the same shapes again and again: what was right once is not looked at again.
+    """
     specs = array_specs(reference)
     if not specs:
         return kernel
     names = tuple(inspect.signature(reference).parameters)
+    places = tuple(place for place, name in enumerate(names) if name in specs)
+    right: set[Any] = set()
 
     @functools.wraps(reference)
     def call(*args: Any, **kwargs: Any) -> Any:
+        facts = None if kwargs or len(args) != len(names) else _facts([args[place] for place in places])
+        if facts in right:
+            return kernel(*args)
         values = dict(zip(names, args, strict=False))
         values.update(kwargs)
         missing = [name for name in names if name not in values]
         if missing or len(values) != len(names) or len(args) + len(kwargs) != len(names):
             raise TypeError(f"{label}() takes {', '.join(names)}; missing {missing or 'none'}")
         check_arrays(label, specs, values, dtype, xp)
+        if facts is not None:
+            if len(right) >= _REMEMBERED:
+                right.clear()
+            right.add(facts)
         return kernel(*[values[name] for name in names])
 
     return call

@@ -36,6 +36,8 @@ class NetworkState:
         rng: random numbers of dropout and augmenting layers.
         check_finite: whether batch normalization raises NonFiniteError for NaN and infinity when training. A network
             has a guard of its own (`darkbn.guard`), which names the first array at fault.
+        undefined: deltas that nothing was added to yet and that were not cleared, by the identity of the array; see
+            `replaces`.
     """
 
     input: Any = None
@@ -55,6 +57,7 @@ class NetworkState:
     burn_in: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     check_finite: bool = True
+    undefined: dict[int, Any] = field(default_factory=dict)
     _workspace: Any = None
 
     @property
@@ -65,6 +68,16 @@ class NetworkState:
     def rolling_decay(self, decay: float) -> float:
         """How much of rolling statistics stays in a pass: `decay`, or all of them in a resting layer."""
         return 1.0 if self.resting else decay
+
+    def replaces(self, delta: Any) -> bool:
+        """Whether the first gradient for a delta is to replace it, since its contents are undefined, instead of being
+        added. Asked by layers with `replaces_deltas`, once, when they write it."""
+        return self.undefined.pop(id(delta), None) is not None
+
+    def clear(self, delta: Any, backend: Backend) -> None:
+        """Set a delta to zeros where its contents are undefined, so that it can be added to."""
+        if self.replaces(delta):
+            backend.vector.fill(delta, 0.0, self.threads)
 
     def workspace(self, size: int, backend: Backend) -> Any:
         """A flat array of `size` floats with undefined contents, shared by all layers of the network."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from darkbn.geometry import require_window
 from darkbn.signature import Array
 from darkbn_gpu.launch import each, launch
+from darkbn_gpu.vector import fill
 
 
 def maxpool(
@@ -23,8 +24,10 @@ def maxpool(
     each("pooling", "pooling_maxpool", out.size, x, out, indexes, *sizes)
 
 
-def maxpool_backward(delta: Array, indexes: Array, input_delta: Array, threads: int) -> None:
+def maxpool_backward(delta: Array, indexes: Array, input_delta: Array, accumulate: int, threads: int) -> None:
     b, c, h, w = input_delta.shape
+    if not accumulate:
+        fill(input_delta, 0.0, threads)
     area, pooled = h * w, delta.shape[2] * delta.shape[3]
     launch("pooling", "pooling_maxpool_backward", b * c, delta, indexes, input_delta, area, pooled)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from darkbn.geometry import require_blocks, require_depth, require_range
 from darkbn.signature import Array
 from darkbn_gpu.launch import each
+from darkbn_gpu.vector import fill
 
 
 def _meeting(a: Array, b: Array) -> tuple[int, ...]:
@@ -28,9 +29,20 @@ def shortcut_add(add: Array, out: Array, alpha: float, beta: float, threads: int
 
 
 def shortcut_backward(
-    delta: Array, input_delta: Array | None, add_delta: Array, alpha: float, beta: float, threads: int
+    delta: Array,
+    input_delta: Array | None,
+    add_delta: Array,
+    alpha: float,
+    beta: float,
+    accumulate: int,
+    add_accumulate: int,
+    threads: int,
 ) -> None:
     meeting = _meeting(delta, add_delta)
+    if not add_accumulate:
+        fill(add_delta, 0.0, threads)
+    if input_delta is not None and not accumulate:
+        fill(input_delta, 0.0, threads)
     sizes = (*delta.shape, *add_delta.shape[2:], float(alpha), *meeting)
     if input_delta is not None:
         each("spatial", "spatial_shortcut_backward", delta.size, delta, input_delta, *sizes)

@@ -90,12 +90,14 @@ KERNEL_CASES = [
     *windowed("pooling.local_avgpool"),
     *windowed("pooling.local_avgpool_backward"),
     *(
-        KernelCase("pooling.maxpool_backward", sizes, fill={"indexes": places})
+        KernelCase("pooling.maxpool_backward", sizes, {"accumulate": accumulate}, fill={"indexes": places})
+        for accumulate in (0, 1)
         for sizes in (
             {"b": 1, "c": 1, "h": 1, "w": 1, "oh": 1, "ow": 1},
             {"b": 2, "c": 3, "h": 5, "w": 7, "oh": 5, "ow": 7},
             {"b": 1, "c": 7, "h": 4, "w": 8, "oh": 2, "ow": 17},
             {"b": 2, "c": 2, "h": 3, "w": 3, "oh": 31, "ow": 3},
+            {"b": 1, "c": 2, "h": 67, "w": 65, "oh": 33, "ow": 32},
             {"b": 2, "c": 2, "h": 0, "w": 3, "oh": 2, "ow": 3},
             {"b": 2, "c": 2, "h": 2, "w": 3, "oh": 0, "ow": 3},
         )

@@ -49,14 +49,18 @@ GRIDS = [
 RESTS = {1: (0, 0), 2: (1, 1), 3: (2, 1), 4: (0, 3)}
 
 
-def meetings(kernel: str, **options: Any) -> list[KernelCase]:
+def meetings(kernel: str, more: dict[str, int] | None = None, **options: Any) -> list[KernelCase]:
     rows = []
     for b, (c, h, w), (c1, h1, w1) in MEETINGS:
         sizes = {"b": b, "c": c, "h": h, "w": w, "c1": c1, "h1": h1, "w1": w1}
-        rows += [KernelCase(kernel, sizes, {"alpha": alpha, "beta": beta}, **options) for alpha, beta in FACTORS]
+        rows += [
+            KernelCase(kernel, sizes, {"alpha": alpha, "beta": beta, **(more or {})}, **options)
+            for alpha, beta in FACTORS
+        ]
     return rows
 
 
+ADDED = [{"accumulate": a, "add_accumulate": b} for a, b in ((1, 1), (0, 1), (1, 0), (0, 0))]
 FACTORS = [(1.0, 1.0), (0.625, -1.5)]
 
 
@@ -94,8 +98,8 @@ def depths(kernel: str, *, space_first: bool) -> list[KernelCase]:
 KERNEL_CASES = [
     *meetings("spatial.shortcut"),
     *meetings("spatial.shortcut_add"),
-    *meetings("spatial.shortcut_backward"),
-    *meetings("spatial.shortcut_backward", none=frozenset({"input_delta"})),
+    *(row for more in ADDED for row in meetings("spatial.shortcut_backward", more)),
+    *meetings("spatial.shortcut_backward", ADDED[0], none=frozenset({"input_delta"})),
     *blocks("spatial.copy_block"),
     *blocks("spatial.add_block"),
     *grids("spatial.upsample", small_first=True, rest=False),

@@ -123,5 +123,7 @@ def test_a_shortcut_may_come_from_its_own_input(backend: Backend) -> None:
     rng = np.random.default_rng(0)
     delta = backend.array(rng.standard_normal((2, 3, 5, 7)))
     both = backend.zeros(delta.shape)
-    backend.spatial.shortcut_backward(delta, both, both, 0.5, 2.0, 2)
+    backend.spatial.shortcut_backward(delta, both, both, 0.5, 2.0, 1, 1, 2)
+    assert_close(both, 2.5 * delta)
+    backend.spatial.shortcut_backward(delta, both, both, 0.5, 2.0, 0, 1, 2)
     assert_close(both, 2.5 * delta)

@@ -23,6 +23,7 @@ from darkbn.errors import DarkbnError
 
 if TYPE_CHECKING:
     from darkbn.inference.profile import Profile
+    from darkbn.training_profile import TrainingProfile
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -31,6 +32,8 @@ EXAMPLES = """[bold]Examples[/bold]
   darkbn bench net yolov4.cfg --profile --threads 1
 
   darkbn bench net yolov4.cfg yolov4.weights --profile --png steps.png
+
+  darkbn bench net yolov4.cfg --train --profile --batch 4
 
   darkbn bench layers yolov3-tiny.cfg --png roofline.png
 """
@@ -49,7 +52,7 @@ def net_(
     weights: Annotated[
         Path | None, typer.Argument(metavar="WEIGHTS", help="Parameters; random ones by default.", show_default=False)
     ] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Show every step.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show every step, or kernel.")] = False,
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images per pass.")] = 1,
     width: Annotated[
         int | None, typer.Option("--width", min=1, metavar="W", help="Instead of the cfg's.", show_default=False)
@@ -58,6 +61,7 @@ def net_(
         int | None, typer.Option("--height", min=1, metavar="H", help="Instead of the cfg's.", show_default=False)
     ] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, metavar="N", help="Passes; medians are shown.")] = 10,
+    train: Annotated[bool, typer.Option("--train", help="Time training steps, kernel by kernel.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Measure how to compute each layer first.")] = False,
     threads: ThreadsOption = None,
     json: JsonOption = None,
@@ -68,7 +72,7 @@ def net_(
     dialect: DialectOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Time predictions of a network with random input.
+    """Time predictions, or training steps, of a network with random input.
 
     GFLOP/s count the operations of the direct sum, so that Winograd's
     convolutions can exceed the peak, which is that of a product of matrices.
@@ -76,12 +80,11 @@ def net_(
     import darkbn
 
     with reported_errors(debug):
-        network = darkbn.load(
-            cfg, weights, batch=batch, width=width, height=height, threads=threads, dialect=dialect, seed=0
-        )
+        options: dict[str, Any] = {"threads": threads, "dialect": dialect, "seed": 0}
+        network = darkbn.load(cfg, weights, batch=batch, width=width, height=height, train=train, **options)
         if tune:
             network.compile(tune=True)
-        found = network.profile(repeat=repeat)
+        found = network.profile_training(repeat=repeat) if train else network.profile(repeat=repeat)
         if json is not None:
             write_json(found.as_dict(), json)
         if json != "-":
@@ -134,7 +137,7 @@ def layers_(
             _draw(found, png)
 
 
-def _show(found: Profile, profile: bool) -> None:
+def _show(found: Profile | TrainingProfile, profile: bool) -> None:
     text = str(found) if profile else "\n".join(found.summary())
     stdout().print(printable(text), markup=False)
 

@@ -21,6 +21,10 @@ cdef extern from "darkbn/pooling.h" nogil:
     void darkbn_local_avgpool_rows(
         const darkbn_windows* g, const float* plane, float* out, Py_ssize_t first, Py_ssize_t last)
     void darkbn_local_avgpool_gradient(const darkbn_windows* g, const float* delta, float* plane)
+    void darkbn_pool_scatter(
+        const float* delta, const int32_t* places, Py_ssize_t n, float* plane, Py_ssize_t size)
+    void darkbn_pool_scatter_into(
+        const float* delta, const int32_t* places, Py_ssize_t n, float* plane, Py_ssize_t size)
     void darkbn_maxpool_depth(
         const float* sample, Py_ssize_t channels, Py_ssize_t group, Py_ssize_t n, Py_ssize_t spatial, float* out,
         int32_t* indexes)
@@ -68,17 +72,22 @@ def maxpool_backward(
     const float[:, :, :, ::1] delta,
     const int32_t[:, :, :, ::1] indexes,
     float[:, :, :, ::1] input_delta,
+    bint accumulate,
     int threads,
 ):
     cdef Py_ssize_t planes = delta.shape[0] * delta.shape[1], pooled = delta.shape[2] * delta.shape[3]
     cdef Py_ssize_t image = input_delta.shape[2] * input_delta.shape[3], plane
-    if planes * pooled * image == 0:
+    if planes * image == 0:
         return
-    cdef const float* source = &delta[0, 0, 0, 0]
-    cdef const int32_t* places = &indexes[0, 0, 0, 0]
+    cdef const float* source = &delta[0, 0, 0, 0] if pooled else NULL
+    cdef const int32_t* places = &indexes[0, 0, 0, 0] if pooled else NULL
     cdef float* target = &input_delta[0, 0, 0, 0]
     for plane in prange(planes, nogil=True, num_threads=threads, schedule="static"):
-        scatter(source + plane * pooled, places + plane * pooled, pooled, target + plane * image, image)
+        if accumulate:
+            darkbn_pool_scatter(source + plane * pooled, places + plane * pooled, pooled, target + plane * image, image)
+        else:
+            darkbn_pool_scatter_into(
+                source + plane * pooled, places + plane * pooled, pooled, target + plane * image, image)
 
 
 def avgpool(const float[:, :, ::1] x, float[:, ::1] out, int threads):
@@ -211,13 +220,3 @@ cdef darkbn_windows windows(
     g.h, g.w, g.oh, g.ow = h, w, oh, ow
     g.size, g.stride_y, g.stride_x, g.before = size, stride_y, stride_x, padding // 2
     return g
-
-
-cdef void scatter(
-    const float* delta, const int32_t* places, Py_ssize_t n, float* plane, Py_ssize_t size
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        # One comparison: -1 (a window without maximum) is huge as an unsigned number.
-        if <size_t>places[i] < <size_t>size:
-            plane[places[i]] += delta[i]

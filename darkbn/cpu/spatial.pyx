@@ -1,7 +1,7 @@
 """Kernels of darkbn.reference.spatial."""
 
 from cython.parallel cimport prange
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from darkbn.geometry import require_blocks, require_depth, require_range
 
@@ -87,29 +87,35 @@ def shortcut_backward(
     float[:, :, :, ::1] add_delta,
     float alpha,
     float beta,
+    bint accumulate,
+    bint add_accumulate,
     int threads,
 ):
     cdef Py_ssize_t channels = delta.shape[1], spatial = delta.shape[2] * delta.shape[3], plane, k
     cdef Py_ssize_t other = add_delta.shape[1], other_spatial = add_delta.shape[2] * add_delta.shape[3]
     cdef const float* row
-    cdef bint wanted = input_delta is not None
-    if delta.shape[0] * channels * spatial == 0:
+    cdef bint wanted = input_delta is not None and channels * spatial > 0
+    if delta.shape[0] == 0:
         return
-    cdef const float* source = &delta[0, 0, 0, 0]
+    cdef const float* source = &delta[0, 0, 0, 0] if channels * spatial else NULL
     cdef float* result = &input_delta[0, 0, 0, 0] if wanted else NULL
     cdef float* added = &add_delta[0, 0, 0, 0] if other * other_spatial else NULL
     cdef Meeting m = meeting(channels, delta.shape[2], delta.shape[3], other, add_delta.shape[2], add_delta.shape[3])
+    if added != NULL and not add_accumulate and not (m.flat and other == channels):
+        for plane in prange(delta.shape[0] * other, nogil=True, num_threads=threads, schedule="static"):
+            memset(added + plane * other_spatial, 0, other_spatial * sizeof(float))
+        add_accumulate = True
     for plane in prange(delta.shape[0] * channels, nogil=True, num_threads=threads, schedule="static"):
         k = plane % channels
         row = source + plane * spatial
         if wanted and k < m.channels and m.flat:
-            accumulate(result + plane * spatial, row, spatial, alpha)
+            put(result + plane * spatial, row, spatial, alpha, accumulate)
         elif wanted:
-            accumulate(result + plane * spatial, row, spatial, 1)
+            put(result + plane * spatial, row, spatial, 1, accumulate)
             if k < m.channels and alpha != 1:
                 scale_grid(result + plane * spatial, row, &m, alpha - 1)
         if k < m.channels and m.flat:
-            accumulate(added + (plane // channels * other + k) * other_spatial, row, spatial, beta)
+            put(added + (plane // channels * other + k) * other_spatial, row, spatial, beta, add_accumulate)
         elif k < m.channels:
             accumulate_grid(added + (plane // channels * other + k) * other_spatial, row, &m, beta)
 
@@ -157,11 +163,12 @@ def add_block(
     for item in prange(out.shape[0] * chunks, nogil=True, num_threads=threads, schedule="static"):
         sample = item // chunks
         start = item % chunks * CHUNK
-        accumulate(
+        put(
             b + sample * out.shape[1] + start,
             a + sample * source.shape[1] + start,
             min(count - start, <Py_ssize_t>CHUNK),
             1,
+            True,
         )
 
 
@@ -230,8 +237,13 @@ cdef inline void blend(
         out[i] = alpha * a[i] + beta * b[i]
 
 
-cdef inline void accumulate(float* out, const float* a, Py_ssize_t n, float alpha) noexcept nogil:
+cdef inline void put(float* out, const float* a, Py_ssize_t n, float alpha, bint add) noexcept nogil:
+    """out = alpha*a, or out += alpha*a."""
     cdef Py_ssize_t i
+    if not add:
+        for i in range(n):
+            out[i] = alpha * a[i]
+        return
     for i in range(n):
         out[i] = out[i] + alpha * a[i]
 

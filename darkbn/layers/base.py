@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import enum
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,8 @@ class Layer:
     has_cost: ClassVar[bool] = False
     #: Whether detections are read from its output.
     is_head: ClassVar[bool] = False
+    #: Whether backward asks `NetworkState.replaces` for every delta of another layer that it writes.
+    replaces_deltas: bool = False
     #: Whether `clip` bounds its weights after each step; in Darknet only some layers look at it.
     bounds_weights: ClassVar[bool] = False
 
@@ -257,10 +260,10 @@ class Layer:
         own = self.buffers()
         return own + optimizer_buffers(own, self.context)
 
-    @property
-    def updates(self) -> list[str]:
+    @functools.cached_property
+    def updates(self) -> tuple[str, ...]:
         """Names of its accumulated gradients."""
-        return [b.name for b in self.buffers() if b.role is Role.UPDATE]
+        return tuple(b.name for b in self.buffers() if b.role is Role.UPDATE)
 
     def output_buffers(self) -> list[Buffer]:
         """The declarations of output and delta."""
@@ -268,6 +271,11 @@ class Layer:
             Buffer("output", self.output_shape, Role.ACTIVATION),
             Buffer("delta", self.output_shape, Role.ACTIVATION, training=True),
         ]
+
+    @property
+    def gradient_sources(self) -> Sequence[Layer]:
+        """Earlier layers, besides the one before, to whose deltas backward adds."""
+        return ()
 
     @property
     def sublayers(self) -> dict[str, Layer]:
@@ -380,13 +388,13 @@ def apply_updates(l: Layer, args: UpdateArgs) -> None:
     """
     rate, decay = args.learning_rate * l.options.learning_rate, args.decay * args.batch
     for parameter, updates, m, v in UPDATES:
-        if not hasattr(l, updates) or (l.train_only_bn and (parameter == "weights" or not hasattr(l, "scales"))):
+        if updates not in vars(l) or (l.train_only_bn and (parameter == "weights" or not hasattr(l, "scales"))):
             continue
         arrays = [getattr(l, parameter).reshape(-1), getattr(l, updates).reshape(-1)]
         if args.adam is None:
             decayed = decay if parameter == "weights" else 0.0
             l.backend.optimizer.sgd(*arrays, rate / args.batch, args.momentum, decayed, args.threads)
-        elif hasattr(l, m):  # a layer that shares another one's parameters has none: they take one step only
+        elif m in vars(l):  # a layer that shares another one's parameters has none: they take one step only
             arrays += [getattr(l, m).reshape(-1), getattr(l, v).reshape(-1)]
             l.backend.optimizer.adam(*arrays, rate, *args.adam.constants, decay, args.adam.t, args.threads)
     bound = l.options.clip or args.clip

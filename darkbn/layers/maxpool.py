@@ -48,6 +48,7 @@ class MaxpoolLayer(Layer):
     sections = ("maxpool", "max")
     options_class = MaxpoolOptions
     options: MaxpoolOptions
+    replaces_deltas = True
 
     @classmethod
     def build(cls, options: MaxpoolOptions, context: Context) -> Layer:
@@ -98,6 +99,8 @@ class MaxpoolLayer(Layer):
 
 class MaximaLayer(MaxpoolLayer):
     """The input where it is the maximum of its window, else 0 (maxpool_zero_nonmax=1)."""
+
+    replaces_deltas = False
 
     def shape(self) -> None:
         super().shape()
@@ -186,11 +189,12 @@ def backward_maxpool_layer(l: MaxpoolLayer, net: NetworkState) -> None:
     if net.delta is None:
         return
     if l.maxpool_depth:
+        net.clear(net.delta, l.backend)
         delta, indexes = (_by_pixel(l, array, l.out_c) for array in (l.delta, l.indexes))
         l.backend.pooling.maxpool_depth_backward(delta, indexes, _by_pixel(l, net.delta, l.c), net.threads)
         return
-    input_delta = net.delta.reshape(l.batch, l.c, l.h, l.w)
-    l.backend.pooling.maxpool_backward(l.delta, l.indexes, input_delta, net.threads)
+    input_delta, accumulate = net.delta.reshape(l.batch, l.c, l.h, l.w), int(not net.replaces(net.delta))
+    l.backend.pooling.maxpool_backward(l.delta, l.indexes, input_delta, accumulate, net.threads)
 
 
 def resize_maxpool_layer(l: MaxpoolLayer, w: int, h: int) -> None:

@@ -43,6 +43,7 @@ class RouteLayer(Layer):
     sections = ("route",)
     options_class = RouteOptions
     options: RouteOptions
+    replaces_deltas = True
 
     def __init__(self, options: RouteOptions, context: Context) -> None:
         if not options.layers:
@@ -74,6 +75,10 @@ class RouteLayer(Layer):
                 f"{self.groups} does not divide the {count} {what} of layer {source.context.index} [{source.type}]",
                 key="groups",
             )
+
+    @property
+    def gradient_sources(self) -> Sequence[Layer]:
+        return self.sources
 
     def forward(self, net: NetworkState) -> None:
         forward_route_layer(self, net)
@@ -125,8 +130,11 @@ def backward_route_layer(l: RouteLayer, net: NetworkState) -> None:
     """Adds each part of delta to the delta of its source."""
     delta = l.delta.reshape(l.batch, l.outputs)
     for source, (source_start, start, count) in _parts(l):
-        source_delta = source.delta.reshape(l.batch, source.outputs)
-        l.backend.spatial.add_block(delta, source_delta, start, source_start, count, net.threads)
+        spatial, source_delta = l.backend.spatial, source.delta.reshape(l.batch, source.outputs)
+        if l.groups > 1:  # of this source's delta, only a part is written
+            net.clear(source.delta, l.backend)
+        put = spatial.copy_block if net.replaces(source.delta) else spatial.add_block
+        put(delta, source_delta, start, source_start, count, net.threads)
 
 
 def resize_route_layer(l: RouteLayer, w: int, h: int) -> None:

@@ -8,6 +8,7 @@ Departures from Darknet: the gradient is added to the delta of the earlier layer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,10 @@ class SamLayer(Layer):
 
     def buffers(self) -> list[Buffer]:
         return self.output_buffers() + activation_buffers(self.activation, self.output_shape)
+
+    @property
+    def gradient_sources(self) -> Sequence[Layer]:
+        return (self.source,)
 
     def forward(self, net: NetworkState) -> None:
         forward_sam_layer(self, net)

@@ -8,6 +8,7 @@ Departure from Darknet: activations that keep their input (swish, mish, ...) wor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,10 @@ class ScaleChannelsLayer(Layer):
 
     def buffers(self) -> list[Buffer]:
         return self.output_buffers() + activation_buffers(self.activation, self.output_shape)
+
+    @property
+    def gradient_sources(self) -> Sequence[Layer]:
+        return (self.source,)
 
     def forward(self, net: NetworkState) -> None:
         forward_scale_channels_layer(self, net)

@@ -63,6 +63,7 @@ class ShortcutLayer(Layer):
         self.index, self.n = self.input_layers[0], len(self.input_layers)
         self.alpha, self.beta, self.activation = options.alpha, options.beta, options.activation
         self.weighted = options.weights_type != "none"
+        self.replaces_deltas = not self.weighted
         super().__init__(options, context)
 
     def shape(self) -> None:
@@ -97,6 +98,10 @@ class ShortcutLayer(Layer):
 
     def update(self, args: UpdateArgs) -> None:
         update_shortcut_layer(self, args)
+
+    @property
+    def gradient_sources(self) -> Sequence[Layer]:
+        return self.from_layers
 
     def forward(self, net: NetworkState) -> None:
         forward_shortcut_layer(self, net)
@@ -168,8 +173,11 @@ def backward_shortcut_layer(l: ShortcutLayer, net: NetworkState) -> None:
         deltas = [input_delta, *(layer.delta for layer in l.from_layers)]
         weighted.backward(l, outputs, deltas, l.options.weights_normalization, net)
         return
-    spatial.shortcut_backward(l.delta, input_delta, first.delta, l.alpha, l.beta, net.threads)
+    # The input first: `from` may name the same layer.
+    accumulate = [int(delta is not None and not net.replaces(delta)) for delta in (net.delta, first.delta)]
+    spatial.shortcut_backward(l.delta, input_delta, first.delta, l.alpha, l.beta, *accumulate, net.threads)
     for layer in others:
+        net.clear(layer.delta, l.backend)
         spatial.shortcut_add(l.delta, layer.delta, 1.0, l.beta, net.threads)
 
 

@@ -58,9 +58,15 @@ def maxpool_backward(
     delta: Annotated[Array, "in b c oh ow"],
     indexes: Annotated[Array, "in:int32 b c oh ow"],
     input_delta: Annotated[Array, "io b c h w"],
+    accumulate: int,
     threads: int,
 ) -> None:
-    """input_delta += delta, each value where its maximum came from; indexes outside the plane have no source."""
+    """input_delta += delta, each value where its maximum came from; indexes outside the plane have no source.
+
+    Without `accumulate` input_delta counts as zeros, whatever it holds.
+    """
+    if not accumulate:
+        input_delta[...] = 0
     for plane in np.ndindex(input_delta.shape[:2]):
         target, index = input_delta[plane], indexes[plane]
         valid = (index >= 0) & (index < target.size)

@@ -46,14 +46,21 @@ def shortcut_backward(
     add_delta: Annotated[Array, "io b c1 h1 w1"],
     alpha: float,
     beta: float,
+    accumulate: int,
+    add_accumulate: int,
     threads: int,
 ) -> None:
     """input_delta += alpha*delta where the two met and delta elsewhere; add_delta += beta*delta where they met.
 
-    The two may be one array. Darknet multiplies the whole delta by alpha, also where forward did not.
+    Without `accumulate` input_delta counts as zeros, whatever it holds, without `add_accumulate` add_delta does. Both
+    may be one array, with `add_accumulate`. Darknet multiplies the whole delta by alpha, also where forward did not.
     """
     mine, theirs = _meeting(delta, add_delta)
+    if not add_accumulate:
+        add_delta[...] = 0
     if input_delta is not None:
+        if not accumulate:
+            input_delta[...] = 0
         factor = np.ones(delta.shape)
         factor[mine] = alpha
         input_delta += factor * delta

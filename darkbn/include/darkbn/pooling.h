@@ -20,6 +20,7 @@
 #define DARKBN_POOL_ROW 2048               /* floats of a padded row, twice the largest window (geometry.MAX_WINDOW) */
 #define DARKBN_POOL_SMALL 16               /* largest window whose image rows are kept in a tile */
 #define DARKBN_POOL_SLACK (4 * DARKBN_V)   /* floats behind a tile that loops may read or write */
+#define DARKBN_POOL_CLEARED 2048           /* floats that are cleared ahead of a gradient */
 #define DARKBN_POOL_LOWEST (-FLT_MAX)
 
 typedef int32_t darkbn_int_vec __attribute__((vector_size(4 * DARKBN_V)));
@@ -345,6 +346,32 @@ static void darkbn_maxpool_indexed(const darkbn_windows *g, const float *plane, 
 {
     if (g->size <= DARKBN_POOL_SMALL) darkbn_maxpool_places(g, plane, out, indexes, first, last);
     else darkbn_maxpool_places_large(g, plane, out, indexes, first, last);
+}
+
+/* plane[places[i]] += delta[i]. One comparison: -1 (a window without maximum) is huge as an unsigned number. */
+static inline void darkbn_pool_scatter(const float *restrict delta, const int32_t *restrict places, ptrdiff_t n,
+                                       float *restrict plane, ptrdiff_t size)
+{
+    for (ptrdiff_t i = 0; i < n; ++i)
+        if ((size_t)places[i] < (size_t)size) plane[places[i]] += delta[i];
+}
+
+/* The same into a plane that counts as zeros: it is cleared a piece at a time before the places get there, so that it
+ * comes into the cache once. */
+static inline void darkbn_pool_scatter_into(const float *restrict delta, const int32_t *restrict places, ptrdiff_t n,
+                                            float *restrict plane, ptrdiff_t size)
+{
+    ptrdiff_t cleared = 0;
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        if ((size_t)places[i] >= (size_t)size) continue;
+        if (places[i] >= cleared) {
+            const ptrdiff_t end = darkbn_pool_smaller(places[i] + DARKBN_POOL_CLEARED, size);
+            memset(plane + cleared, 0, (size_t)(end - cleared) * sizeof(float));
+            cleared = end;
+        }
+        plane[places[i]] += delta[i];
+    }
+    memset(plane + cleared, 0, (size_t)(size - cleared) * sizeof(float));
 }
 
 /* Maximum over the channels group, group + n, ... of a sample, per pixel; indexes may be NULL. */
