@@ -15,9 +15,11 @@
 #include <utility>
 #include <vector>
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__)
+// Not with the sanitizer where it can be helped: its swapcontext clears what it knows of both stacks, 18 ms a block.
+#if !defined(__x86_64__)
 #define EMULATED_UCONTEXT
 #include <ucontext.h>
 #endif
@@ -108,7 +110,7 @@ emulated_switch:
 static void switch_to(Fiber &from, Fiber &to, [[maybe_unused]] const void *stack, [[maybe_unused]] size_t size)
 {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&from.sanitizer, stack, size);
+    __sanitizer_start_switch_fiber(from.state == ENDED ? nullptr : &from.sanitizer, stack, size);
 #endif
 #if defined(EMULATED_UCONTEXT)
     swapcontext(&from.context, &to.context);
@@ -237,6 +239,14 @@ static void report_divergence()
                  place_name(a), place_name(b));
 }
 
+// Threads that never end leave their frames on their stacks; what the sanitizer knows of these must not stay.
+static void forget_stacks()
+{
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(stacks, threads * STACK);
+#endif
+}
+
 static bool run_block(int poison)
 {
     if (__start_emulated_shared) memset(__start_emulated_shared, poison, __stop_emulated_shared - __start_emulated_shared);
@@ -249,6 +259,7 @@ static bool run_block(int poison)
     while (ended < threads) {
         if (!release()) {
             report_divergence();
+            forget_stacks();
             return false;
         }
         for (unsigned k = 0; k < threads; ++k) {
