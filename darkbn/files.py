@@ -20,6 +20,15 @@ def find_file(name: str, near: str | os.PathLike[str] | None) -> Path | None:
     return next((file for folder in folders if (file := folder / name).is_file()), None)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: DARKBN_CACHE, or `darkbn` in the user's cache folder."""
+    named = os.environ.get("DARKBN_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "darkbn"
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` only when the block ends without an exception.

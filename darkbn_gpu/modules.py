@@ -2,8 +2,8 @@
 
 A kernel file is `kernels/<name>.cu`. It may include `kernels/*.cuh` and the formulas in `darkbn/include/darkbn/*.h`,
 which Cython reads, too; system headers are left out, since NVRTC has none (`prelude.cuh` has what is needed).
-A module has `get_function(name)`, which gives a callable `(grid, block, args)`: CuPy's RawModule on a device, what the
-host's C++ compiler makes in emulation (`darkbn_gpu.emulation`).
+A module has `get_function(name)`, which gives a callable `(grid, block, args)`: on a device CuPy's RawModule of what
+NVRTC compiled (`darkbn_gpu.nvrtc`), in emulation what the host's C++ compiler makes (`darkbn_gpu.emulation`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ import darkbn
 
 KERNELS = Path(__file__).parent / "kernels"
 HEADERS = Path(darkbn.__file__).parent / "include"
-
-#: Options of NVRTC. Functions of the shared C headers have no `__device__`.
-OPTIONS = ("--std=c++17", "--device-as-default-execution-space")
 
 _INCLUDE = re.compile(r'^\s*#include\s+(?:"(?P<own>[^"]+)"|<[^>]+>)')
 _KERNEL = re.compile(r"^KERNEL\s+(\w+)\(", re.MULTILINE)
@@ -74,10 +71,14 @@ def device_source(name: str) -> str:
 
 @functools.cache
 def device_module(name: str) -> Any:
-    """CuPy's module of a kernel file; CuPy compiles it once and keeps it in its cache folder."""
+    """CuPy's module of a kernel file, compiled for the current device with the options of `darkbn_gpu.nvrtc`: those
+    that CuPy would add flush denormal numbers to 0."""
     import cupy
 
-    return cupy.RawModule(code=device_source(name), options=OPTIONS, backend="nvrtc")
+    from darkbn_gpu import nvrtc
+
+    target = nvrtc.target(int(cupy.cuda.Device().compute_capability))
+    return cupy.RawModule(path=str(nvrtc.compiled(name, target).path))
 
 
 @functools.cache

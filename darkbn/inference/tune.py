@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import platform
 import re
 import time
@@ -22,7 +21,7 @@ import numpy as np
 
 from darkbn.activations import mixes_channels
 from darkbn.backend import Backend
-from darkbn.files import atomic_write
+from darkbn.files import atomic_write, cache_folder
 from darkbn.inference.algorithms import METHODS, Method
 from darkbn.inference.program import Bottleneck, Geometry, Op
 from darkbn.version import __version__
@@ -37,15 +36,6 @@ BOTTLENECK = "bottleneck"
 
 #: A measured method replaces the estimated one when it is so many times as fast: less is noise.
 GAIN = 1.03
-
-
-def cache_folder() -> Path:
-    """DARKBN_CACHE, or `darkbn` in the user's cache folder."""
-    named = os.environ.get("DARKBN_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "darkbn"
 
 
 @functools.cache

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from darkbn.errors import DeviceError
+from darkbn.files import cache_folder
 from darkbn_gpu import modules
 
 #: Orders in which the threads of a block, and the blocks of a grid, can run.
@@ -68,13 +69,6 @@ def available() -> tuple[bool, str]:
             f"emulation compiles CUDA kernels with {name}, which was not found (install it, or set DARKBN_CXX)",
         )
     return True, found
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: DARKBN_CACHE, or darkbn/ in the user's cache folder."""
-    given = os.environ.get("DARKBN_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(home) / "darkbn"
 
 
 def host_source(name: str) -> str:

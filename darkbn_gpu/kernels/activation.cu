@@ -1,36 +1,27 @@
 /* Kernels of darkbn.reference.activation: formulas in darkbn/include/darkbn/activations.h. */
-#include "darkbn/activations.h"
-#include "grid.cuh"
+#include "activation.cuh"
 
-/* DO(name) for the activation of that kind; the choice is made once per thread, not once per value. */
-#define DARKBN_CASE_FORWARD(code, name) \
-    case code: map(out, n, [](float v) { return darkbn_##name(v); }, x); break;
-#define DARKBN_CASE_GRADIENT(code, name) \
-    case code: map(delta, n, [](float v, float d) { return d * darkbn_##name##_gradient(v); }, values, delta); break;
+/* The kind is the same for all threads: the choice among formulas costs nothing beside the memory, and each formula is
+ * compiled once, not once for every loop. */
 
 /* out = activation(x); out may be x. */
 KERNEL activation_forward(const float *x, float *out, i64 n, i64 kind)
 {
-    switch (kind) { DARKBN_POINTWISE(DARKBN_CASE_FORWARD) }
+    map(out, n, [=](float v) { return activate(v, kind); }, x);
 }
-
-#define DARKBN_CASE_SAVED(code, name) \
-    case code: \
-        FOR_EACH(i, n) { \
-            const float v = x[i]; \
-            saved[i] = v; \
-            x[i] = darkbn_##name(v); \
-        } \
-        break;
 
 KERNEL activation_forward_saved(float *x, float *saved, i64 n, i64 kind)
 {
-    switch (kind) { DARKBN_POINTWISE(DARKBN_CASE_SAVED) }
+    FOR_EACH(i, n) {
+        const float v = x[i];
+        saved[i] = v;
+        x[i] = activate(v, kind);
+    }
 }
 
 KERNEL activation_gradient(const float *values, float *delta, i64 n, i64 kind)
 {
-    switch (kind) { DARKBN_POINTWISE(DARKBN_CASE_GRADIENT) }
+    map(delta, n, [=](float v, float d) { return d * slope(v, kind); }, values, delta);
 }
 
 /* What the normalized channels of a pixel are in proportion to. */
