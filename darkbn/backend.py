@@ -6,7 +6,7 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -36,12 +36,26 @@ def reference_family(family: str) -> ModuleType:
     return importlib.import_module(f"darkbn.reference.{family}")
 
 
+def to_host(array: Any) -> Any:
+    """A NumPy array with the values of an array of any device: a copy off a GPU, which waits for it; else the array
+    itself. Numbers stay what they are."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "__cuda_array_interface__"):
+        return array
+    return array.get()
+
+
+def address(array: Any) -> int:
+    """Where an array's memory begins, on whatever device it is."""
+    return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
+
+
 class Backend:
     """Kernels of one device. `backend.pooling.maxpool(...)` checks its arguments; `backend.raw.pooling` does not.
 
     Attributes:
         name: one of DEVICES.
-        xp: the array module of its arrays: CuPy for "gpu", NumPy for all others.
+        xp: the array module of its arrays: CuPy for "gpu", NumPy for all others. CuPy's functions take CuPy's arrays
+            only: what comes from the host goes through `array` or `assign`, what is wanted there through `to_host`.
         dtype: element type of its floating-point arrays, "float32" or "float64".
     """
 
@@ -91,8 +105,24 @@ class Backend:
             raise DeviceError(f"device {self.name!r} has no room for {kind} of shape {shape}: {error}") from error
 
     def array(self, values: Any, dtype: str | None = None) -> Any:
-        """A contiguous array of the backend's float type (or dtype) with these values; no copy when it is one."""
+        """A contiguous array of the backend's float type (or dtype) with these values, which may be numbers or an array
+        of any device; no copy when it is one already."""
+        if self.xp is np:
+            values = to_host(values)
         return self.xp.ascontiguousarray(values, dtype=dtype or self.dtype)
+
+    def read(self, arrays: Sequence[Any]) -> list[Any]:
+        """The values of several small arrays as NumPy arrays, carried off a device all at once."""
+        if self.xp is np or not arrays:
+            return list(arrays)
+        flat = to_host(self.xp.concatenate([array.reshape(-1).astype("float64") for array in arrays]))
+        ends = np.cumsum([array.size for array in arrays])[:-1]
+        parts = zip(np.split(flat, ends), arrays, strict=True)
+        return [part.reshape(array.shape).astype(array.dtype) for part, array in parts]
+
+    def assign(self, target: Any, values: Any) -> None:
+        """target[...] = values, for a target of this backend (a view, too) and numbers or an array of any device."""
+        target[...] = self.array(values, target.dtype.name)
 
     def __repr__(self) -> str:
         return f"Backend({self.name!r}, {self.dtype})"

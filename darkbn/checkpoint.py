@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.errors import TrainingError, WeightsError
 from darkbn.files import atomic_write
 from darkbn.layers.base import Role
@@ -37,7 +38,7 @@ def save_training_state(net: Network, path: str | os.PathLike[str]) -> None:
         TrainingError: the network is not training.
     """
     _require_training(net)
-    arrays: dict[str, Any] = {name: np.asarray(array) for name, array in _arrays(net)}
+    arrays: dict[str, Any] = {name: to_host(array) for name, array in _arrays(net)}
     state = {
         "format": FORMAT,
         "dialect": net.dialect,
@@ -85,7 +86,7 @@ def load_training_state(net: Network, path: str | os.PathLike[str]) -> None:
     for name, value in state["rejection"].items():
         setattr(net._state.rejection, name, value)
     for name, array in arrays.items():
-        wanted[name][...] = net.backend.array(array, array.dtype.name)
+        net.backend.assign(wanted[name], array)
     net.changed()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.boxes import correct_boxes, nms_sort
 from darkbn.errors import DarkbnError, ImageError
 from darkbn.images import crop_image, image_size, letterbox_window, place_image, read_image, resize_min
@@ -174,7 +175,7 @@ def read_detections(
     """
     letterbox = default_letterbox(net) if letterbox is None else letterbox
     labels = _labels(names, net)
-    parts = [head.detections(index, threshold, net.threads, hier) for head in net.heads]
+    parts = [to_host(head.detections(index, threshold, net.threads, hier)) for head in net.heads]
     numbers = max(part.shape[1] for part in parts)
     rows = np.concatenate([np.pad(part, ((0, 0), (0, numbers - part.shape[1]))) for part in parts])
     boxes = correct_boxes(rows[:, :4], width, height, net.width, net.height, letterbox=letterbox)
@@ -228,7 +229,7 @@ def classify(
     x = _empty_input(net)
     _fill_classifier_input(net, read_image(image, net.channels, exif=exif), x[0])
     net.current_plan().run()
-    scores = np.asarray(net.output_layer.output, np.float64).reshape(net.batch, -1)[0]
+    scores = np.asarray(to_host(net.output_layer.output), np.float64).reshape(net.batch, -1)[0]
     tree = _tree(net)
     if tree is not None:
         scores = tree.hierarchy_predictions(scores, only_leaves=net.dialect == "darknet")
@@ -287,7 +288,7 @@ def _fill_classifier_input(net: Network, image: Array, x: Array) -> None:
         _place(net, image, x, (-dx, -dy, w, h))  # scaled and cut in one go
     else:
         scaled = resize_min(image, net.width, device=net.backend.name, threads=net.threads)
-        x[...] = crop_image(scaled, dx, dy, net.width, net.height)
+        net.backend.assign(x, crop_image(to_host(scaled), dx, dy, net.width, net.height))
 
 
 def _place(net: Network, image: Array, x: Array, window: tuple[int, int, int, int]) -> None:

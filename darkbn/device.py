@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from darkbn.backend import get_backend
+from darkbn.backend import to_host as to_host
 from darkbn.build import build_layers
 from darkbn.errors import DeviceError
 
@@ -48,11 +49,6 @@ def move(net: Network, device: str) -> None:
     net.take_layers(layers, backend)
 
 
-def to_host(array: Any) -> Any:
-    """A NumPy array with the values of an array of any device; the array itself where it is one."""
-    return array if isinstance(array, np.ndarray) else array.get()
-
-
 def _copy_arrays(source: Layer, target: Layer, backend: Backend) -> None:
     target.cost = source.cost
     for name, value in vars(source).items():
@@ -61,7 +57,7 @@ def _copy_arrays(source: Layer, target: Layer, backend: Backend) -> None:
         values, there = to_host(value), vars(target).get(name)
         dtype = backend.dtype if values.dtype.kind == "f" else values.dtype.name
         if there is not None and there.shape == values.shape:
-            there[...] = values if isinstance(there, np.ndarray) else backend.array(values, there.dtype.name)
+            backend.assign(there, values)
         else:
             setattr(target, name, backend.array(values, dtype))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.errors import NonFiniteError
 from darkbn.layers.base import Layer, Role
 
@@ -45,12 +46,12 @@ def culprit(net: Network) -> NonFiniteError:
     """The error about the first array, in the order of computation, that is not finite."""
     iteration = net.completed + 1
     for index, kind, name, array in _in_order(net):
-        bad = ~net.backend.xp.isfinite(array)
+        bad = ~np.isfinite(to_host(array))
         count = int(bad.sum())
         if not count:
             continue
         where = f"layer {index} [{kind}] {name}" if index is not None else name
-        first = tuple(map(int, np.argwhere(np.asarray(bad))[0]))
+        first = tuple(map(int, np.argwhere(bad)[0]))
         what = f"{count} of {bad.size} values are NaN or infinite, the first at {first}" if bad.ndim else f"is {array}"
         hint = _HINTS.get(name.rpartition(".")[2], _STEP)
         text = f"{net.cfg.file}: iteration {iteration}: {where}: {what}; {hint}"

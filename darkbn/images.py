@@ -99,7 +99,7 @@ def place_image(
     """Scale an image or pixels into a window (left, top, width, height) of `out` (c, oh, ow), the rest is `fill`."""
     backend = get_backend(device)
     resize = backend.image.resize_bytes if is_pixels(image) else backend.image.resize
-    source = np.ascontiguousarray(image) if is_pixels(image) else backend.array(image)
+    source = backend.array(image, "uint8" if is_pixels(image) else None)
     if 0 in source.shape:
         raise ImageError(f"an image of shape {image.shape} has no pixels")
     resize(source, out, *window, float(fill), thread_count(threads))

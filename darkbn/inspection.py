@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.inference.fold import folded_parameters, normalization
 from darkbn.layers.base import Layer
 from darkbn.layers.batchnorm import BatchNormalized
@@ -178,7 +179,7 @@ def inspect(net: Network) -> Inspection:
 
 
 def _inspect_layer(index: int, type: str, part: str, layer: Layer) -> LayerInspection:
-    values = {name: np.array(getattr(layer, name), np.float64) for name in ARRAYS}
+    values = {name: np.asarray(to_host(getattr(layer, name)), np.float64) for name in ARRAYS}
     scales, variance = np.abs(values["scales"]), values["rolling_variance"]
     finite = np.all([np.isfinite(array) for array in values.values()], axis=0)
     middle = _median(variance[finite])
@@ -209,8 +210,8 @@ def _folding(layer: Layer, dead: np.ndarray[Any, Any]) -> FoldingEffect:
     order = np.argsort(-known, kind="stable")[:NAMED]
     weights, _ = folded_parameters(layer)
     return FoldingEffect(
-        before=_largest(layer.weights),
-        after=_largest(weights),
+        before=_largest(to_host(layer.weights)),
+        after=_largest(to_host(weights)),
         amplified=tuple((int(c), float(factor[c])) for c in order if known[c] >= 0),
         ratio=float(live.max() / live.min()) if live.size else float("nan"),
     )

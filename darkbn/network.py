@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from darkbn.backend import Backend, get_backend
+from darkbn.backend import Backend, get_backend, to_host
 from darkbn.build import build_layers, check_memory, guess_dialect
 from darkbn.cfg import Cfg, read_cfg
 from darkbn.conventions import BatchNormConvention, get_convention
@@ -19,7 +19,7 @@ from darkbn.cpu import thread_count
 from darkbn.device import layer_errors, move
 from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
 from darkbn.guard import check_cost, check_updates
-from darkbn.layers.base import Layer
+from darkbn.layers.base import Layer, take_losses
 from darkbn.net_options import NetOptions
 from darkbn.options import DIALECTS
 from darkbn.rejection import LabelRejection
@@ -68,7 +68,6 @@ class Network:
         steps: updates made since the optimizer's state was zero; Adam counts them.
         averaged: whether the moving averages of the parameters (ema_alpha) have started.
         check_finite: whether training raises NonFiniteError at the first NaN or infinity (`darkbn.guard`); True.
-        cost: loss of the last training pass, mean over the layers with a loss; None before one.
         input_delta: gradient (descent direction) with respect to the input after `backward`, shaped like the input.
         version: counts the changes of parameters and sizes that the network itself makes (training, `load_weights`,
             `resize`); a plan of another version is not used.
@@ -111,7 +110,8 @@ class Network:
         self.seen = self.steps = 0
         self.averaged = False
         self.check_finite = True
-        self.cost: float | None = None
+        self._cost: float | None = None
+        self._cost_due = False
         self.input_delta: Any = None
         self.training = False
         self.version = 0
@@ -184,7 +184,7 @@ class Network:
                 self._allocate(True)
         state = self._state
         state.input = self._input(x)
-        state.truth = self._last_truth = None if truth is None else self._truth(truth)
+        self._take_truth(truth)
         state.train, state.threads, state.seen = train, self.threads, self.seen
         state.completed = self.completed
         state.subdivision = max(self.seen - 1, 0) // self.batch % self.subdivisions
@@ -201,10 +201,20 @@ class Network:
             state.input = layer.output
             if layer.options.truth:
                 state.truth = layer.output
-        if train:
-            costs = [layer.cost for layer in self.layers if layer.cost is not None]
-            self.cost = sum(costs) / len(costs) if costs else None
+        self._cost_due |= train
         return self.output_layer.output
+
+    @property
+    def cost(self) -> float | None:
+        """Loss of the last training pass, mean over the layers with a loss; None before one.
+
+        Read off the device when asked for, those of all layers at once.
+        """
+        if self._cost_due:
+            take_losses(self.layers)
+            costs = [layer.cost for layer in self.layers if layer.cost is not None]
+            self._cost, self._cost_due = sum(costs) / len(costs) if costs else None, False
+        return self._cost
 
     def backward(self, input_delta: bool = True) -> None:
         """Run all layers backwards from the deltas that the losses (or the caller) put into the last layers.
@@ -306,7 +316,7 @@ class Network:
         Returns:
             A new array (n, ...): the output layer's; with several detection heads a list with one array per head.
         """
-        x = np.asarray(x) if not isinstance(x, self.backend.xp.ndarray) else x
+        x = x if isinstance(x, self.backend.xp.ndarray) else np.asarray(to_host(x))
         shape = self.input_shape[1:]
         if x.shape == shape:
             x = x[np.newaxis]
@@ -317,13 +327,13 @@ class Network:
         plan = self.current_plan()
         for start in range(0, len(x), self.batch):
             chunk = x[start : start + self.batch]
-            plan.input[: len(chunk)] = self.backend.array(chunk.reshape(-1, *plan.input.shape[1:]))
+            self.backend.assign(plan.input[: len(chunk)], chunk.reshape(-1, *plan.input.shape[1:]))
             plan.input[len(chunk) :] = 0
             plan.run()
             for part, layer in zip(parts, layers, strict=True):
                 part.append(layer.output[: len(chunk)].copy())
         joined = [
-            np.concatenate(part) if part else self.backend.empty((0, *layer.output_shape[1:]))
+            self.backend.xp.concatenate(part) if part else self.backend.empty((0, *layer.output_shape[1:]))
             for part, layer in zip(parts, layers, strict=True)
         ]
         return joined if len(joined) > 1 else joined[0]
@@ -426,10 +436,14 @@ class Network:
         self._last_input = self.backend.array(x).reshape(self.input_shape)
         return self._last_input
 
-    def _truth(self, truth: Any) -> Any:
+    def _take_truth(self, truth: Any) -> None:
+        self._state.truth = self._last_truth = None
+        if truth is None:
+            return
         if np.shape(truth)[:1] != (self.batch,):
             raise ShapeError(f"expected labels for {self.batch} images, found an array of shape {np.shape(truth)}")
-        return self.backend.array(truth).reshape(self.batch, -1)
+        self._state.take_truth(truth, self.backend)
+        self._last_truth = self._state.truth
 
     @property
     def learning_rate(self) -> float:

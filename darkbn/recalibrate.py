@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.conventions import BatchNormConvention
 from darkbn.errors import DarkbnError, NonFiniteError, ShapeError
 from darkbn.layers.base import Layer
@@ -127,7 +128,7 @@ def recalibrate(
         raise DarkbnError(f"{net.cfg.file}: there is no batch normalization in this network")
     if method == "sequential" and iter(batches) is iter(batches):
         raise DarkbnError("method sequential goes through the batches several times: pass a list of them")
-    old = {id(n.part): (n.part.rolling_mean.copy(), n.part.rolling_variance.copy()) for n in normalizers}
+    old = {id(n.part): tuple(np.array(to_host(array)) for array in _rolling(n.part)) for n in normalizers}
     for index in sorted({n.layer for n in normalizers}):
         net.layers[index].allocate(True)
     normalizers = list(_normalizers(net))  # steps have arrays of their own when training
@@ -136,7 +137,8 @@ def recalibrate(
         changes = tuple(_change(net, n, *old[id(n.part)]) for n in normalizers)
     except BaseException:
         for n in normalizers:
-            n.part.rolling_mean[...], n.part.rolling_variance[...] = old[id(n.part)]
+            for array, values in zip(_rolling(n.part), old[id(n.part)], strict=True):
+                net.backend.assign(array, values)
         raise
     finally:
         net.changed()
@@ -192,8 +194,8 @@ class _Normalizer:
         for step in self.steps:
             values = step.batch * max(step.out_h * step.out_w, 1)
             divisor = values - (0 if step.cross_iteration else step.convention.ddof)
-            variance = np.asarray(step.variance, np.float64)
-            self.total.add(np.asarray(step.mean, np.float64), variance * divisor, values)
+            variance = np.asarray(to_host(step.variance), np.float64)
+            self.total.add(np.asarray(to_host(step.mean), np.float64), variance * divisor, values)
 
 
 def _normalizers(net: Network) -> Iterator[_Normalizer]:
@@ -236,7 +238,8 @@ def _run(
             raise DarkbnError("no batch of data to take statistics of")
         for n in own:
             if method != "rolling":
-                n.part.rolling_mean[...], n.part.rolling_variance[...] = n.total.result(method, n.part.convention)
+                for array, values in zip(_rolling(n.part), n.total.result(method, n.part.convention), strict=True):
+                    net.backend.assign(array, values)
     return count
 
 
@@ -253,8 +256,12 @@ def _forward(net: Network, x: Any, normalizing: set[int]) -> None:
         state.input = layer.output
 
 
+def _rolling(part: Any) -> tuple[Any, Any]:
+    return part.rolling_mean, part.rolling_variance
+
+
 def _change(net: Network, n: _Normalizer, old_mean: Array, old_variance: Array) -> Change:
-    mean, variance = n.part.rolling_mean, n.part.rolling_variance
+    mean, variance = (to_host(array) for array in _rolling(n.part))
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         where = f"layer {n.layer} [{net.layers[n.layer].type}] {n.prefix}rolling_mean or rolling_variance"
         raise NonFiniteError(f"{net.cfg.file}: {where}: the statistics of these data are NaN or infinite")

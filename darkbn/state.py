@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
+
 if TYPE_CHECKING:
     from darkbn.backend import Backend
     from darkbn.layers.base import Layer
@@ -59,6 +61,22 @@ class NetworkState:
     check_finite: bool = True
     undefined: dict[int, Any] = field(default_factory=dict)
     _workspace: Any = None
+    _labels: tuple[Any, Any] = (None, None)
+
+    @property
+    def host_truth(self) -> Any:
+        """`truth` as a NumPy array. Only labels that came from a device are read off it."""
+        given, here = self._labels
+        return here if given is self.truth else to_host(self.truth)
+
+    def take_truth(self, labels: Any, backend: Backend) -> None:
+        """Labels (batch, ...) of any device as `truth` (batch, truths)."""
+        if isinstance(labels, backend.xp.ndarray):
+            self.truth = backend.array(labels).reshape(len(labels), -1)
+            return
+        here = np.ascontiguousarray(labels, backend.dtype).reshape(len(labels), -1)
+        self.truth = backend.array(here)
+        self._labels = self.truth, here
 
     @property
     def batch_statistics(self) -> bool:

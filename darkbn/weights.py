@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.backend import Backend, to_host
 from darkbn.errors import WeightsError
 from darkbn.files import atomic_write
 from darkbn.layers.base import Layer
@@ -76,6 +77,7 @@ class _Piece:
     type: str
     name: str
     array: Any
+    backend: Backend
     count: int
     layout: str  # "plain", "transposed": (columns, rows) of the flattened matrix
 
@@ -84,9 +86,9 @@ class _Piece:
         target = self.array
         if self.layout == "transposed":
             rows = target.shape[0]
-            target[...] = values.reshape(-1, rows).T.reshape(target.shape)
+            self.backend.assign(target, values.reshape(-1, rows).T.reshape(target.shape))
         else:
-            target.reshape(-1)[: self.count] = values
+            self.backend.assign(target.reshape(-1)[: self.count], values)
 
 
 def _pieces_to_load(layers: Sequence[Layer], upto: int, transposed: bool) -> Iterator[_Piece]:
@@ -103,6 +105,7 @@ def _pieces_to_load(layers: Sequence[Layer], upto: int, transposed: bool) -> Ite
                     layer.type,
                     prefix + name,
                     array,
+                    part.backend,
                     _count(part, array),
                     _layout(part, name, transposed),
                 )
@@ -209,4 +212,4 @@ def save_weights(
                 for name in part.weights_order():
                     array = getattr(part, f"{name}_ema", None) if average else None
                     array = getattr(part, name) if array is None else array
-                    file.write(np.ascontiguousarray(array, dtype="<f4").data)
+                    file.write(np.ascontiguousarray(to_host(array), dtype="<f4").data)

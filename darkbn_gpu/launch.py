@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.backend import address
 from darkbn.errors import DeviceError
 from darkbn_gpu import emulation, modules
 
@@ -81,7 +82,7 @@ def scratch(like: Any, count: int, dtype: str = "float64") -> Any:
 
 def is_aligned(*arrays: Any) -> bool:
     """Whether all arrays begin at multiples of 16 bytes."""
-    return all((a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr) % 16 == 0 for a in arrays)
+    return all(address(array) % 16 == 0 for array in arrays)
 
 
 @functools.cache

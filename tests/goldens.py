@@ -313,7 +313,7 @@ def set_parameters(net: Network, values: dict[int, dict[str, Any]]) -> None:
     for index, arrays in values.items():
         for path, value in arrays.items():
             array = sub_array(net.layers[index], path)
-            array[...] = value.reshape(array.shape)
+            net.backend.assign(array, value.reshape(array.shape))
 
 
 def parameters(net: Network, prefix: str, keys: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.layers.base import Layer
 
 #: float64 array.
@@ -30,7 +31,7 @@ def normalization(layer: Layer) -> tuple[Doubles, Doubles]:
         when the layer runs.
     """
     names = ("scales", "biases", "rolling_mean", "rolling_variance")
-    scales, biases, mean, variance = (np.array(getattr(layer, name), np.float64) for name in names)
+    scales, biases, mean, variance = (np.asarray(to_host(getattr(layer, name)), np.float64) for name in names)
     with np.errstate(all="ignore"):
         factor = scales * layer.convention.inverse_root(variance)
         return factor, biases - mean * factor
@@ -53,14 +54,15 @@ def folded_parameters(layer: Layer, then: Layer | None = None) -> tuple[Any, Any
     if layer.batch_normalize:
         factor, offset = normalization(layer)
     else:
-        factor, offset = np.ones(layer.biases.shape), np.array(layer.biases, np.float64)
+        factor, offset = np.ones(layer.biases.shape), np.asarray(to_host(layer.biases), np.float64)
     with np.errstate(all="ignore"):
         if then is not None:
             more, shift = normalization(then)
             factor, offset = factor * more, offset * more + shift
-        weights = np.empty_like(layer.weights)
-        np.multiply(layer.weights, _along_outputs(layer, factor), out=weights, dtype=np.float64, casting="same_kind")
-        return weights, offset.astype(layer.biases.dtype)
+        own = to_host(layer.weights)
+        weights = np.empty_like(own)
+        np.multiply(own, _along_outputs(layer, factor), out=weights, dtype=np.float64, casting="same_kind")
+    return layer.backend.array(weights), layer.backend.array(offset)
 
 
 def _along_outputs(layer: Layer, values: Doubles) -> Doubles:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.cfg import Cfg, read_cfg
 from darkbn.errors import DarkbnError
 from darkbn.files import atomic_write
@@ -236,7 +237,7 @@ def _compare(before: Network, after: Network, x: Any) -> tuple[float, float]:
     change = largest = 0.0
     for old, new in zip(before.layers, after.layers, strict=True):
         if old.is_head or old is before.output_layer:
-            expected, found = (np.asarray(l.output, dtype=np.float64) for l in (old, new))
+            expected, found = (np.asarray(to_host(l.output), dtype=np.float64) for l in (old, new))
             same = (expected == found) | (np.isnan(expected) & np.isnan(found))
             with np.errstate(invalid="ignore"):
                 change = max(change, float(np.where(same, 0, np.abs(expected - found)).max(initial=0)))

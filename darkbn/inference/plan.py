@@ -14,7 +14,7 @@ import numpy as np
 from darkbn import cpu
 from darkbn.activations import mixes_channels
 from darkbn.algorithms import Algorithm
-from darkbn.backend import families
+from darkbn.backend import address, families
 from darkbn.errors import DarkbnError, ShapeError
 from darkbn.inference.algorithms import METHODS, Method, candidates
 from darkbn.inference.bottleneck import Pays, fuse_bottlenecks, pays_by_estimate
@@ -86,6 +86,7 @@ class Plan:
         self.arena_bytes = memory.nbytes
         self.parameter_bytes = sum(step.parameter_bytes for step in steps)
         self.input = memory.plain(INPUT).reshape(net.input_shape)
+        self._backend = net.backend
         self._arrays = [net.layers[index].output for index in outputs]
         self._calls = [call for step in steps for call in step.calls]
         self._net, self._version, self._file = weakref.ref(net), net.version, net.cfg.file
@@ -121,7 +122,7 @@ class Plan:
             shape[:1] != self.input.shape[:1] or int(np.prod(shape)) != self.input.size
         ):  # fmt: skip
             raise ShapeError(f"expected an input of shape {self.input.shape}, found {shape}")
-        self.input[...] = x if shape == self.input.shape else np.reshape(x, self.input.shape)
+        self._backend.assign(self.input, self._backend.array(x).reshape(self.input.shape))
         return self.run()
 
     def __repr__(self) -> str:
@@ -129,7 +130,11 @@ class Plan:
 
 
 class Marks:
-    """Tells cheaply whether a network's parameters were changed: which arrays they are, and a few values of each."""
+    """Tells cheaply whether a network's parameters were changed: which arrays they are, and a few values of each.
+
+    On a GPU the values are not looked at, since that would wait for it: who writes into arrays there calls
+    `Network.changed`.
+    """
 
     #: Values per array.
     COUNT = 4
@@ -143,7 +148,8 @@ class Marks:
             if buffer.role in (Role.PARAMETER, Role.STATISTIC)
         ]
         self._arrays = [attributes[name] for attributes, name in self._places]
-        self._samples = [array.reshape(-1)[:: max(1, array.size // self.COUNT)] for array in self._arrays]
+        here = self._arrays if net.backend.xp is np else []
+        self._samples = [array.reshape(-1)[:: max(1, array.size // self.COUNT)] for array in here]
         self._values = self._read()
 
     def _read(self) -> bytes:
@@ -194,7 +200,8 @@ class _Arena:
 
     def holds(self, array: Any) -> bool:
         """Whether an array lies in this memory or in the output of a layer."""
-        return any(np.may_share_memory(array, own) for own in (self._flat, *self._external.values()))
+        start = address(array)
+        return any(address(own) <= start < address(own) + own.nbytes for own in (self._flat, *self._external.values()))
 
 
 def _aligned_zeros(count: int, backend: Any) -> Any:
@@ -202,8 +209,7 @@ def _aligned_zeros(count: int, backend: Any) -> Any:
     itemsize = np.dtype(backend.dtype).itemsize
     extra = ALIGNMENT // itemsize
     whole = backend.zeros((count + 2 * extra,))
-    address = whole.ctypes.data if isinstance(whole, np.ndarray) else whole.data.ptr
-    start = (-address % ALIGNMENT) // itemsize
+    start = (-address(whole) % ALIGNMENT) // itemsize
     return whole[start : start + count + extra]
 
 
@@ -285,7 +291,7 @@ def compile_network(net: Network, outputs: Iterable[int] | None = None, *, tune:
 
 def parameter_bytes(call: Call, memory: Memory) -> int:
     """Bytes of the arrays that a call is given and that are not in the plan's memory or a layer's."""
-    arrays = [a for a in getattr(call, "args", ()) if isinstance(a, np.ndarray)]
+    arrays = [a for a in getattr(call, "args", ()) if hasattr(a, "nbytes") and a.ndim]
     return sum(array.nbytes for array in arrays if not memory.holds(array))
 
 

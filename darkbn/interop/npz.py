@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.errors import DarkbnError, ShapeError, WeightsError
 from darkbn.files import atomic_write
 from darkbn.signature import Array
@@ -36,7 +37,7 @@ def layer_key(index: int) -> str:
 
 def host(array: Any) -> Array:
     """An array in NumPy's memory, wherever it was."""
-    return np.asarray(array.get() if hasattr(array, "get") else array)
+    return np.asarray(to_host(array))
 
 
 def named_parameters(net: Network) -> Iterator[tuple[str, Any, str]]:
@@ -80,7 +81,7 @@ def load_npz(net: Network, path: str | os.PathLike[str]) -> None:
         if arrays[key].shape != expected:
             raise ShapeError(f"{os.fspath(path)}: {key}: expected {expected}, found {arrays[key].shape}")
     for key, (part, name) in wanted.items():
-        getattr(part, name)[...] = part.backend.array(arrays[key])
+        part.backend.assign(getattr(part, name), arrays[key])
     net.seen = int(description(arrays).get("seen", net.seen))
     net.changed()
 

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.boxes import decode, nms_sort
 from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
 from darkbn.network import Network, load
@@ -297,7 +298,7 @@ def _parts(index: int, layer: Any) -> Iterator[tuple[str, str, tuple[Array, ...]
 
 
 def _arrays(layer: Any, names: list[str]) -> tuple[Array, ...]:
-    return tuple(np.asarray(getattr(layer, name)) for name in names)
+    return tuple(to_host(getattr(layer, name)) for name in names)
 
 
 def _flat_layers(net: Network) -> set[int]:
@@ -331,7 +332,7 @@ def _loose_ends(net: Network) -> list[int]:
 def _value(layer: Any, image: int, net: Network) -> Array:
     """What OpenCV gives for one image of the last pass."""
     output = layer.output[image]
-    output = np.asarray(output.get() if hasattr(output, "get") else output, np.float32)
+    output = np.asarray(to_host(output), np.float32)
     if layer.type == "yolo":
         return _yolo_rows(layer, output)
     if layer.type == "region":
@@ -350,7 +351,7 @@ def _joined(images: list[Array], layer: Any) -> Array:
 def _yolo_rows(layer: Any, output: Array) -> Array:
     maps = output.reshape(layer.n, layer.entries, layer.h, layer.w)
     width, height = layer.net_size
-    anchors = np.asarray(layer.anchors)[np.asarray(layer.mask)]
+    anchors = to_host(layer.anchors)[to_host(layer.mask)]
     boxes = decode(maps[:, :4], anchors, width, height, bool(layer.options.new_coords))
     return _rows(boxes, maps[:, 4], maps[:, 5:], YOLO_THRESHOLD)
 
@@ -361,7 +362,7 @@ def _region_rows(layer: Any, output: Array, net: Network) -> Array:
         maps[:, :2] = 1 / (1 + np.exp(-maps[:, :2]))
     else:
         maps = output.reshape(layer.n, layer.entries, layer.h, layer.w)
-    boxes = decode(maps[:, :4], np.asarray(layer.anchors), layer.w, layer.h)
+    boxes = decode(maps[:, :4], to_host(layer.anchors), layer.w, layer.h)
     given = layer.context.section is not None and layer.context.section.find("thresh") is not None
     objectness = maps[:, 4]
     if layer.options.classfix == -1:

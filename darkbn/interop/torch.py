@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.conventions import BatchNormConvention
 from darkbn.errors import DarkbnError, ShapeError, UnsupportedError
 from darkbn.extras import require
@@ -213,7 +214,7 @@ def _groups(state: Mapping[str, Any]) -> dict[int, dict[str, dict[str, Array]]]:
 def _host(value: Any) -> Array:
     value = value.detach().cpu() if hasattr(value, "detach") else value
     value = value.float() if hasattr(value, "float") else value
-    return np.asarray(value.get() if hasattr(value, "get") and not isinstance(value, dict) else value)
+    return np.asarray(to_host(value))
 
 
 def _arrays(index: int, layer: Any, modules: dict[str, dict[str, Array]], epsilon: float | None) -> dict[str, Array]:

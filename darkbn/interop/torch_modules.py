@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkbn.activations import CODES, mixes_channels
+from darkbn.backend import to_host
 from darkbn.conventions import BatchNormConvention
 from darkbn.gaussian import OBJECTNESS
 from darkbn.layers import weighted
@@ -63,7 +64,7 @@ def activate(name: str, x: Tensor) -> Tensor:
 
 def tensor(array: Any) -> Tensor:
     """A float32 copy of one of darkbn's arrays."""
-    array = array.get() if hasattr(array, "get") else array
+    array = to_host(array)
     return torch.from_numpy(np.array(array, dtype=np.float32))
 
 

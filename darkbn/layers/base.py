@@ -6,7 +6,7 @@ import builtins
 import enum
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -161,7 +161,7 @@ class Layer:
         batch, h, w, c, inputs: input shape per sample; out_h, out_w, out_c, outputs: output shape.
         output: (batch, out_c, out_h, out_w), or (batch, outputs) without image shape.
         delta: gradient with respect to output (descent direction), same shape; only when training.
-        cost: loss of the last training pass for layers with a loss, else None.
+        cost: loss of the last training pass for layers with a loss, else None; read off the device when asked for.
         train_only_bn: only what batch normalization has learns: scales and biases behind it.
     """
 
@@ -185,7 +185,8 @@ class Layer:
         self.h, self.w, self.c, self.inputs = context.h, context.w, context.c, context.inputs
         self.out_h = self.out_w = self.out_c = 0
         self.outputs = 0
-        self.cost: float | None = None
+        self._cost: float | None = None
+        self._left: tuple[Any, ...] = ()
         self.trainable = self.train_only_bn = False
         self.output: Any = None
         self.delta: Any = None
@@ -321,6 +322,27 @@ class Layer:
         reasons: list[str] = self.options.untrainable(self.context.dialect)
         return reasons
 
+    # -- losses --------------------------------------------------------------------------------------------------
+
+    @property
+    def cost(self) -> float | None:
+        """Loss of the last training pass."""
+        take_losses((self,))
+        return self._cost
+
+    @cost.setter
+    def cost(self, value: float | None) -> None:
+        self._cost, self._left = value, ()
+
+    def leave_loss(self, *arrays: Any) -> None:
+        """What the loss of this pass is made of. The arrays stay where they are until somebody asks for the cost: on a
+        GPU the host need not wait for it layer by layer."""
+        self._left = arrays
+
+    def summarize(self, *arrays: Any) -> None:
+        """Set `cost`, and what else there is to say of a pass, from the NumPy arrays that `leave_loss` was given."""
+        self.cost = float(arrays[0].sum())
+
     # -- passes --------------------------------------------------------------------------------------------------
 
     def forward(self, net: NetworkState) -> None:
@@ -355,6 +377,17 @@ class Layer:
     def __repr__(self) -> str:
         shape = " x ".join(str(n) for n in (self.out_w, self.out_h, self.out_c) if n) or str(self.outputs)
         return f"<{self.type} layer {self.context.index}: {shape}>"
+
+
+def take_losses(layers: Iterable[Layer]) -> None:
+    """Let layers make their costs of what their losses left on the device, all carried off it at once."""
+    waiting = [(l, l._left) for l in layers if l._left]
+    if not waiting:
+        return
+    values = iter(waiting[0][0].backend.read([array for _, left in waiting for array in left]))
+    for l, left in waiting:
+        l._left = ()
+        l.summarize(*[next(values) for _ in left])
 
 
 #: Parameter, its accumulated gradient, and the means that Adam keeps of that and of its square, by Darknet's names.

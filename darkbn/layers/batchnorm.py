@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from darkbn.conventions import BatchNormConvention
 from darkbn.errors import DtypeError, NonFiniteError, ShapeError, TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, Role, apply_updates
@@ -231,7 +229,7 @@ def _average_statistics(l: Any, x: Any, net: NetworkState) -> None:
     for average, value in ((l.m_cbn_avg, mean), (l.v_cbn_avg, l.variance + mean**2)):
         average[...] = value if net.subdivision == 0 else (1 - share) * average + share * value
     l.mean[...] = l.m_cbn_avg
-    l.variance[...] = np.maximum(l.v_cbn_avg - l.m_cbn_avg**2, 0)
+    l.variance[...] = (l.v_cbn_avg - l.m_cbn_avg**2).clip(0)
     decay = net.rolling_decay(c.rolling_decay)
     for rolling, value in ((l.rolling_mean, l.mean), (l.rolling_variance, l.variance)):
         rolling[...] = decay * rolling + (1 - decay) * value

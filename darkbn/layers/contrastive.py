@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.boxes import iou
 from darkbn.errors import TrainingError
-from darkbn.layers.base import Context, Layer, LayerOptions
+from darkbn.layers.base import Context, Layer, LayerOptions, take_losses
 from darkbn.layers.yolo import YoloLayer
 from darkbn.options import option
 from darkbn.signature import Array
@@ -69,7 +70,7 @@ class ContrastiveLayer(Layer):
         self.yolo = self._find_yolo(options, context)
         self.classes = self.yolo.classes if self.yolo else options.classes
         self.n = self.yolo.n if self.yolo else 1
-        self.accuracy: float | None = None
+        self._accuracy: float | None = None
         if options.temperature <= 0:
             raise context.error(f"must be above 0, found {options.temperature}", key="temperature")
         super().__init__(options, context)
@@ -95,6 +96,17 @@ class ContrastiveLayer(Layer):
         if self.inputs % (self.n * cells):
             raise self.context.error(f"the input's {self.c} channels cannot be divided among {self.n} anchors")
         self.embedding_size = self.inputs // (self.n * cells)
+
+    @property
+    def accuracy(self) -> float | None:
+        """See the class."""
+        take_losses((self,))
+        return self._accuracy
+
+    def summarize(self, *arrays: Any) -> None:
+        super().summarize(*arrays)
+        counted = arrays[1][arrays[1] >= 0]
+        self._accuracy = 100 * float(counted.mean()) if len(counted) else None
 
     def forward(self, net: NetworkState) -> None:
         forward_contrastive_layer(self, net)
@@ -126,10 +138,10 @@ def forward_contrastive_layer(l: ContrastiveLayer, net: NetworkState) -> None:
 
 def _train(l: ContrastiveLayer, net: NetworkState, found: Labels) -> None:
     o, backend, kernels = l.options, l.backend, l.backend.contrastive
-    image, anchor, cell = found.places.T
+    image, anchor, cell = (backend.array(numbers, "int64") for numbers in found.places.T)
     maps = (l.batch, l.n, l.embedding_size, max(l.h * l.w, 1))
     z = backend.array(l.output.reshape(maps)[image, anchor, :, cell])
-    steps = image // max(l.batch // l.context.time_steps, 1)
+    steps = found.places[:, 0] // max(l.batch // l.context.time_steps, 1)
     delta, right = backend.empty(z.shape), backend.empty((len(z),), "int32")
     kernels.loss(
         z,
@@ -144,9 +156,7 @@ def _train(l: ContrastiveLayer, net: NetworkState, found: Labels) -> None:
     )
     l.delta.fill(0)
     l.delta.reshape(maps)[image, anchor, :, cell] = (delta * o.cls_normalizer).clip(-o.max_delta, o.max_delta)
-    l.cost = float(np.square(l.delta, dtype=np.float64).sum())
-    counted = right[right >= 0]
-    l.accuracy = 100 * float(counted.mean()) if len(counted) else None
+    l.leave_loss(backend.xp.square(l.delta, dtype="float64").sum(), right)
 
 
 def _kinds(l: ContrastiveLayer, net: NetworkState) -> Labels:
@@ -157,7 +167,7 @@ def _kinds(l: ContrastiveLayer, net: NetworkState) -> Labels:
             f"layer {l.context.index} [contrastive]: needs {l.classes} values of truth for each of {l.batch} samples,"
             f" found {found}"
         )
-    truth = np.asarray(net.truth).reshape(l.batch, l.classes)
+    truth = net.host_truth.reshape(l.batch, l.classes)
     images = np.arange(l.batch)
     labels = np.where(truth.max(axis=1) > 0, truth.argmax(axis=1), images // 2)
     return Labels(np.stack([images, 0 * images, 0 * images], axis=1), labels, 0 * images)
@@ -165,9 +175,9 @@ def _kinds(l: ContrastiveLayer, net: NetworkState) -> Labels:
 
 def _tracks(yolo: YoloLayer, net: NetworkState) -> Labels:
     """The places that truths claim in a [yolo] layer, by track; the last of several in one place counts."""
-    rows, mask = np.asarray(yolo.truth_rows(net)), np.asarray(yolo.mask)
+    rows, mask = yolo.host_truth_rows(net), to_host(yolo.mask)
     width, height = yolo.net_size
-    sizes = np.asarray(yolo.anchors) / (width, height)
+    sizes = to_host(yolo.anchors) / (width, height)
     shapes = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
     found: dict[tuple[int, int, int], tuple[int, int]] = {}
     for image, truths in enumerate(rows):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkbn.layers.base import Context, Layer, LayerOptions
-from darkbn.layers.softmax import require_truth, sum_array
+from darkbn.layers.softmax import require_truth, sum_loss
 from darkbn.options import option
 from darkbn.state import NetworkState
 from darkbn.tree import SECRET_NUM
@@ -99,7 +99,7 @@ def forward_cost_layer(l: CostLayer, net: NetworkState) -> None:
         kernels.suppress(l.delta, _size_from_top(l, options.ratio), net.threads)
     if options.thresh:
         kernels.suppress(l.delta, options.thresh / l.inputs, net.threads)
-    l.cost = sum_array(l, l.output, net)
+    sum_loss(l, l.output, net)
 
 
 def _size_from_top(l: CostLayer, share: float) -> float:

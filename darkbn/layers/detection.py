@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.errors import TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
 from darkbn.options import option
@@ -152,7 +153,7 @@ def forward_detection_layer(l: DetectionLayer, net: NetworkState) -> None:
         int(o.forced),
         net.threads,
     )
-    l.cost = float(l.costs.sum())
+    l.leave_loss(l.costs)
 
 
 def backward_detection_layer(l: DetectionLayer, net: NetworkState) -> None:
@@ -173,7 +174,7 @@ def get_detection_detections(l: DetectionLayer, index: int, threshold: float) ->
         (m, 5 + classes): x, y, w, h relative to the network's input, confidence, and the probabilities, 0 where they
         do not exceed the threshold. Boxes without any are left out.
     """
-    values = np.asarray(l.output[index])
+    values = to_host(l.output[index])
     classes, confidences, boxes = np.split(values, [l.cells * l.classes, l.cells * (l.classes + l.n)])
     confidences, boxes = confidences.reshape(l.cells, l.n, 1), boxes.reshape(l.cells, l.n, 4)
     probabilities = confidences * classes.reshape(l.cells, 1, l.classes)

@@ -42,6 +42,7 @@ class DropoutLayer(Layer):
 
     def shape(self) -> None:
         self.probability = self.options.probability
+        self.block_scales: tuple[float, ...] = ()
         if self.probability >= 1:
             raise self.context.error("must be less than 1: all values would be dropped", key="probability")
         self.scale = 1 / (1 - self.probability)
@@ -59,8 +60,8 @@ class DropoutLayer(Layer):
         if not self.options.dropblock:
             yield slice(None), self.probability, self.scale
             return
-        for sample, scale in enumerate(self.drop_blocks_scale):
-            yield slice(sample, sample + 1), 0.5, float(scale)
+        for sample, scale in enumerate(self.block_scales):
+            yield slice(sample, sample + 1), 0.5, scale
 
     def forward(self, net: NetworkState) -> None:
         forward_dropout_layer(self, net)
@@ -94,11 +95,11 @@ def forward_dropout_layer(l: DropoutLayer, net: NetworkState) -> None:
     numbers = net.rng.random(l.rand.shape, dtype="float32")
     if l.options.dropblock:
         gone = dropped(numbers, *current_square(l, net))
-        l.drop_blocks_scale[...] = l.backend.array(
-            l.outputs / (l.outputs - gone.sum(axis=(1, 2, 3)).clip(max=l.outputs - 1))
-        )
+        scales = l.outputs / (l.outputs - gone.sum(axis=(1, 2, 3)).clip(max=l.outputs - 1))
+        l.block_scales = tuple(scales.astype(l.backend.dtype).tolist())
+        l.backend.assign(l.drop_blocks_scale, scales)
         numbers = ~gone
-    l.rand[...] = l.backend.array(numbers)
+    l.backend.assign(l.rand, numbers)
     for rows, probability, scale in l.factors():
         l.backend.dropout.forward(x[rows], l.rand[rows], l.output[rows], probability, scale, net.threads)
 

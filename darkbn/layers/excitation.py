@@ -46,7 +46,7 @@ def excited_pixels(l: Layer, net: NetworkState) -> Any:
             f"layer {l.context.index} [{l.type}] assisted_excitation: needs labels of boxes, rows of {TRUTH_SIZE}"
             f" numbers, found {found}"
         )
-    rows = np.asarray(truth, np.float64).reshape(l.batch, -1, TRUTH_SIZE)
+    rows = np.asarray(net.host_truth, np.float64).reshape(l.batch, -1, TRUTH_SIZE)
     inside = np.zeros((l.batch, 1, l.out_h, l.out_w))
     for image, boxes in enumerate(rows):
         listed = np.cumprod(boxes[:, 0] != 0) > 0

@@ -30,6 +30,7 @@ from darkbn.layers.heads import (
     resize_head_layer,
 )
 from darkbn.options import option
+from darkbn.signature import Array
 from darkbn.state import NetworkState
 from darkbn.tree import HIER
 
@@ -105,6 +106,10 @@ class GaussianYoloLayer(HeadLayer):
 
     def forward(self, net: NetworkState) -> None:
         forward_gaussian_yolo_layer(self, net)
+
+    def summarize(self, *arrays: Any) -> None:
+        super().summarize(*arrays)
+        _summarize(self, arrays[1])
 
     def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         return get_gaussian_yolo_detections(self, image, threshold)
@@ -186,8 +191,12 @@ def _train(l: GaussianYoloLayer, net: NetworkState) -> None:
         l.point,
         net.threads,
     )
-    l.cost = float(l.squares.sum())
-    count, overlap, _, recall50, recall75, category, objectness, everywhere = (float(v) for v in l.sums.sum(axis=0))
+    l.leave_loss(l.squares, l.sums)
+
+
+def _summarize(l: GaussianYoloLayer, sums: Array) -> None:
+    """statistics from the sums of the loss."""
+    count, overlap, _, recall50, recall75, category, objectness, everywhere = sums.sum(axis=0).tolist()
     some = max(count, 1)
     l.statistics = HeadStatistics(
         count=int(count),

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from darkbn.errors import ShapeError, TrainingError
-from darkbn.layers.base import Buffer, Context, Layer, Role
+from darkbn.layers.base import Buffer, Context, Layer, Role, take_losses
+from darkbn.signature import Array
 from darkbn.state import NetworkState
 from darkbn.tree import CLASS_ONLY, HIER, map_of
 
@@ -66,12 +67,22 @@ class HeadLayer(Layer):
         # x, y, w, h, class; AlexeyAB's Darknet adds the number of a track.
         self.truth_size = 6 if context.dialect == "alexeyab" else 5
         self.max_boxes, self.truths = min(max_boxes, rows), rows * self.truth_size
-        self.statistics: HeadStatistics | None = None
+        self._statistics: HeadStatistics | None = None
         sizes = np.full(2 * total, DEFAULT_ANCHOR)
         given = options.anchors[: 2 * total]
         sizes[: len(given)] = given
         self.biases = context.backend.array(sizes)
         super().__init__(options, context)
+
+    @property
+    def statistics(self) -> HeadStatistics | None:
+        """How well the head did in the last training pass."""
+        take_losses((self,))
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, value: HeadStatistics | None) -> None:
+        self._statistics = value
 
     @property
     def anchors(self) -> Any:
@@ -105,7 +116,11 @@ class HeadLayer(Layer):
         backward_head_layer(self, net)
 
     def truth_rows(self, net: NetworkState) -> Any:
-        """The truth as (batch, max_boxes, truth_size), checked.
+        """`host_truth_rows` as an array of the backend."""
+        return self.backend.array(self.host_truth_rows(net))
+
+    def host_truth_rows(self, net: NetworkState) -> Array:
+        """The truth as a NumPy array (batch, max_boxes, truth_size), checked.
 
         Raises:
             TrainingError: there is none, or a box that cannot be.
@@ -120,23 +135,21 @@ class HeadLayer(Layer):
                 f"{name}: expected truth of shape {(self.batch, self.truths)}, {self.truths // self.truth_size} rows"
                 f" ({numbers}) per image; found {net.truth.shape}"
             )
-        rows = net.truth.reshape(self.batch, -1, self.truth_size)[:, : self.max_boxes]
+        rows = net.host_truth.reshape(self.batch, -1, self.truth_size)[:, : self.max_boxes]
         labels = self.classes if self.class_map is None else len(self.class_map)
-        check_truths(self.backend.xp, rows, labels, name, self.classes_without_boxes)
-        return self.backend.array(rows if self.class_map is None else self._mapped(rows))
+        check_truths(rows, labels, name, self.classes_without_boxes)
+        return rows if self.class_map is None else self._mapped(rows)
 
     @property
     def classes_without_boxes(self) -> int:
         """How many classes labels without a box can have; 0: there are no such labels."""
         return 0
 
-    def _mapped(self, rows: Any) -> Any:
+    def _mapped(self, rows: Array) -> Array:
         """Truths with the classes of boxes renumbered by the class map."""
-        xp = self.backend.xp
-        boxes = (xp.cumprod(rows[..., 0] != 0, axis=1) > 0) & ~without_box(rows)
-        numbers: Any = self.backend.array(self.class_map, "int64")
+        boxes = (np.cumprod(rows[..., 0] != 0, axis=1) > 0) & ~without_box(rows)
         mapped = rows.copy()
-        mapped[boxes, 4] = numbers[rows[boxes, 4].astype("int64")]
+        mapped[boxes, 4] = np.asarray(self.class_map)[rows[boxes, 4].astype("int64")]
         return mapped
 
     def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
@@ -155,40 +168,39 @@ class HeadLayer(Layer):
         raise NotImplementedError
 
 
-def without_box(rows: Any) -> Any:
+def without_box(rows: Array) -> Array:
     """Which truths (..., 5 or more) have a class but no box."""
-    return (rows[..., :2] > CLASS_ONLY).all(axis=-1)
+    return np.asarray((rows[..., :2] > CLASS_ONLY).all(axis=-1))
 
 
-def check_truths(xp: Any, rows: Any, classes: int, name: str, without_boxes: int = 0) -> None:
+def check_truths(rows: Array, classes: int, name: str, without_boxes: int = 0) -> None:
     """Raise TrainingError, saying which, when a listed box cannot be.
 
     Args:
-        xp: array module.
         rows: (batch, rows, 5 or more): x, y, w, h, class; the first x = 0 ends an image's list.
         classes: number of classes.
         name: of the layer, for the message.
         without_boxes: number of classes that truths without a box can have; 0: every truth has a box.
     """
-    listed = xp.cumprod(rows[..., 0] != 0, axis=1) > 0
+    listed = np.cumprod(rows[..., 0] != 0, axis=1) > 0
     kinds = rows[..., 4]
     if without_boxes:
         alone = listed & without_box(rows)
         classes_of = f"a class that does not exist: there are 0 to {without_boxes - 1}"
-        _refuse(xp, rows, alone & ((kinds < 0) | (kinds >= without_boxes)), name, classes_of)
+        _refuse(rows, alone & ((kinds < 0) | (kinds >= without_boxes)), name, classes_of)
         listed &= ~alone
     checks = [
-        (~xp.isfinite(rows[..., :5]).all(axis=-1), "a number that is not finite"),
+        (~np.isfinite(rows[..., :5]).all(axis=-1), "a number that is not finite"),
         ((rows[..., :2] < 0).any(axis=-1) | (rows[..., :2] > 1).any(axis=-1), "a centre outside of the image"),
         ((rows[..., 2:4] <= 0).any(axis=-1), "no width or no height"),
         ((kinds < 0) | (kinds >= classes), f"a class that does not exist: there are 0 to {classes - 1}"),
     ]
     for wrong, what in checks:
-        _refuse(xp, rows, listed & wrong, name, what)
+        _refuse(rows, listed & wrong, name, what)
 
 
-def _refuse(xp: Any, rows: Any, wrong: Any, name: str, what: str) -> None:
-    found = xp.argwhere(wrong)
+def _refuse(rows: Array, wrong: Array, name: str, what: str) -> None:
+    found = np.argwhere(wrong)
     if len(found):
         image, box = map(int, found[0])
         values = ", ".join(f"{float(v):g}" for v in rows[image, box, :5])

@@ -98,7 +98,7 @@ def forward_iseg_layer(l: IsegLayer, net: NetworkState) -> None:
         l.classes,
         net.threads,
     )
-    l.cost = float(l.costs.sum())
+    l.leave_loss(l.costs)
 
 
 def backward_iseg_layer(l: IsegLayer, net: NetworkState) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from darkbn.activations import CODES
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
-from darkbn.layers.softmax import require_truth, sum_array
+from darkbn.layers.softmax import require_truth, sum_loss
 from darkbn.state import NetworkState
 
 
@@ -55,7 +55,7 @@ def forward_logistic_layer(l: LogisticLayer, net: NetworkState) -> None:
     l.cost = None
     if net.train and net.truth is not None:
         l.backend.cost.logistic(l.output, require_truth(l, net), l.delta, l.loss, net.threads)
-        l.cost = sum_array(l, l.loss, net)
+        sum_loss(l, l.loss, net)
 
 
 def backward_logistic_layer(l: LogisticLayer, net: NetworkState) -> None:

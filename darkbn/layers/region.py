@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from darkbn.backend import get_backend
+from darkbn.backend import get_backend, to_host
 from darkbn.cfg import Section
 from darkbn.layers.base import Buffer, Context, LayerOptions
 from darkbn.layers.heads import (
@@ -44,6 +44,7 @@ from darkbn.layers.heads import (
     resize_head_layer,
 )
 from darkbn.options import option
+from darkbn.signature import Array
 from darkbn.state import NetworkState
 from darkbn.tree import HIER, ClassTree, tree_of
 
@@ -140,6 +141,10 @@ class RegionLayer(HeadLayer):
     def backward(self, net: NetworkState) -> None:
         backward_region_layer(self, net)
 
+    def summarize(self, *arrays: Any) -> None:
+        super().summarize(*arrays)
+        _summarize(self, arrays[1])
+
     def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         return get_region_detections(self, image, threshold, threads, hier)
 
@@ -215,8 +220,12 @@ def _train(l: RegionLayer, net: NetworkState) -> None:
         int(net.seen < EARLY_IMAGES),
         net.threads,
     )
-    l.cost = float(l.squares.sum())
-    count, iou, recall50, category, objectness, everywhere, classified = (float(v) for v in l.sums.sum(axis=0))
+    l.leave_loss(l.squares, l.sums)
+
+
+def _summarize(l: RegionLayer, sums: Array) -> None:
+    """statistics from the sums of the loss."""
+    count, iou, recall50, category, objectness, everywhere, classified = sums.sum(axis=0).tolist()
     some = max(count, 1)
     l.statistics = HeadStatistics(
         count=int(count),
@@ -234,6 +243,7 @@ def get_region_detections(l: RegionLayer, image: int, threshold: float, threads:
     if l.softmax_tree is not None:
         return _tree_detections(l, output, threshold, hier, threads)
     rows = _decode(l, output, threshold, threads)
+    rows = to_host(rows)
     return rows[(rows[:, 5:] > 0).any(axis=1)] if l.in_cells else rows[rows[:, 4] > 0]
 
 
@@ -255,16 +265,15 @@ def _tree_detections(l: RegionLayer, output: Any, threshold: float, hier: float,
     tree: Any = l.softmax_tree
     by_place = output[0] if l.in_cells else output[0].transpose(2, 3, 0, 1)
     boxes = output[..., :5] if l.in_cells else output[:, :, :5]
-    rows = _decode(l, l.backend.array(boxes), threshold, threads)
-    live = l.backend.xp.flatnonzero(rows[:, 4] > threshold)
-    classes = by_place.reshape(-1, l.entries)[live, 5:]
-    probabilities = tree.hierarchy_predictions(classes.get() if hasattr(classes, "get") else classes)
+    rows = to_host(_decode(l, l.backend.array(boxes), threshold, threads))
+    live = np.flatnonzero(rows[:, 4] > threshold)
+    classes = to_host(by_place.reshape(-1, l.entries)[l.backend.array(live, "int64"), 5:])
+    probabilities = tree.hierarchy_predictions(classes)
     best = np.array([tree.hierarchy_top_prediction(place, hier) for place in probabilities], dtype=np.int64)
     chosen = probabilities[np.arange(len(best)), best]
-    found = l.backend.zeros((len(best), l.entries))
+    found = np.zeros((len(best), l.entries), rows.dtype)
     found[:, :5] = rows[live]
-    strength = l.backend.array(np.where(chosen > hier, chosen, 0)) if l.in_cells else rows[live, 4]
-    found[l.backend.xp.arange(len(best)), 5 + l.backend.array(best, "int64")] = strength
+    found[np.arange(len(best)), 5 + best] = np.where(chosen > hier, chosen, 0) if l.in_cells else rows[live, 4]
     return found
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from darkbn.errors import TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
 from darkbn.options import option
@@ -131,11 +129,11 @@ def require_truth(l: Layer, net: NetworkState) -> Any:
     return net.truth.reshape(l.output.shape)
 
 
-def sum_array(l: Layer, values: Any, net: NetworkState) -> float:
-    """Sum of an array of the layer, in float64."""
-    out = np.empty(1, "float64")
+def sum_loss(l: Layer, values: Any, net: NetworkState) -> None:
+    """The layer's cost is the sum of an array, in float64."""
+    out = l.backend.empty((1,), "float64")
     l.backend.vector.total(values, out, net.threads)
-    return float(out[0])
+    l.leave_loss(out)
 
 
 def forward_softmax_layer(l: SoftmaxLayer, net: NetworkState) -> None:
@@ -146,7 +144,7 @@ def forward_softmax_layer(l: SoftmaxLayer, net: NetworkState) -> None:
         truth = require_truth(l, net)
         l.backend.softmax.cross_entropy(l.output, truth, l.delta, l.loss, net.threads)
         l.forget_unlabelled(truth, net)
-        l.cost = sum_array(l, l.loss, net)
+        sum_loss(l, l.loss, net)
 
 
 def backward_softmax_layer(l: SoftmaxLayer, net: NetworkState) -> None:

@@ -35,6 +35,7 @@ from darkbn.layers.heads import (
     resize_head_layer,
 )
 from darkbn.options import option
+from darkbn.signature import Array
 from darkbn.state import NetworkState
 from darkbn.tree import HIER
 
@@ -127,6 +128,9 @@ class YoloLayer(HeadLayer):
 
     def forward(self, net: NetworkState) -> None:
         forward_yolo_layer(self, net)
+
+    def summarize(self, *arrays: Any) -> None:
+        _summarize(self, *arrays)
 
     def detections(self, image: int, threshold: float, threads: int = 1, hier: float = HIER) -> Any:
         return get_yolo_detections(self, image, threshold, threads)
@@ -225,21 +229,21 @@ def _train(l: YoloLayer, net: NetworkState) -> None:
         net.threads,
     )
     if net.rejection is not None and net.rejection.apply(l.backend.xp, l.delta, l.entries, net.completed):
-        squares = np.square(l.delta.reshape(shape), dtype=np.float64)
+        squares = l.backend.xp.square(l.delta.reshape(shape), dtype="float64")
         l.squares[..., 0], l.squares[..., 1] = squares[:, :, :4].sum((2, 3, 4)), squares[:, :, 4:].sum((2, 3, 4))
-    _summarize(l)
+    l.leave_loss(l.squares, l.sums)
 
 
-def _summarize(l: YoloLayer) -> None:
+def _summarize(l: YoloLayer, squares: Array, sums: Array) -> None:
     """cost and statistics from the sums of the loss."""
     o, kind = l.options, IOU_KINDS[l.options.iou_loss]
-    count, iou, giou, recall50, recall75, category, objectness, everywhere = (float(v) for v in l.sums.sum(axis=0))
+    count, iou, giou, recall50, recall75, category, objectness, everywhere = sums.sum(axis=0).tolist()
     some = max(count, 1)
     if kind == MSE or not o.show_details:  # Darknet takes the other path only where it prints details
-        l.cost = float(l.squares.sum())
+        l.cost = float(squares.sum())
     else:
         lack = (count - (giou if kind == GIOU else iou)) / some
-        l.cost = o.iou_normalizer * lack + o.obj_normalizer * float(l.squares[..., 1].sum())
+        l.cost = o.iou_normalizer * lack + o.obj_normalizer * float(squares[..., 1].sum())
     l.statistics = HeadStatistics(
         count=int(count),
         iou=iou / some,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.boxes import NMS_KINDS
 from darkbn.detect import default_letterbox
 from darkbn.errors import DarkbnError
@@ -319,6 +320,6 @@ def _anchors(head: Any) -> list[list[float]]:
     """Width and height of a head's anchors, in pixels of the input for [yolo], in cells for [region]."""
     if head.type == "detection":
         return []
-    anchors = np.asarray(head.anchors)
-    chosen = anchors[np.asarray(head.mask)] if hasattr(head.options, "mask") else anchors
+    anchors = to_host(head.anchors)
+    chosen = anchors[to_host(head.mask)] if hasattr(head.options, "mask") else anchors
     return [[float(w), float(h)] for w, h in chosen.tolist()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.errors import UnsupportedError
 from darkbn.interop.onnx.graph import Array, Graph, Node
 from darkbn.layers.base import Layer
@@ -157,5 +158,4 @@ class Exporter:
 def host_array(layer: Layer, name: str) -> Array:
     """An array of a layer as NumPy float64, wherever it lives."""
     array = getattr(layer, name)
-    array = array.get() if hasattr(array, "get") else array
-    return np.asarray(array, dtype=np.float64)
+    return np.asarray(to_host(array), dtype=np.float64)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkbn.backend import to_host
 from darkbn.boxes import nms_sort
 from darkbn.errors import DarkbnError
 from darkbn.extras import require
@@ -462,7 +463,7 @@ class _Comparison:
 
 
 def _host(array: Any) -> Array:
-    return np.asarray(array.get() if hasattr(array, "get") else array)
+    return np.asarray(to_host(array))
 
 
 def _all_rows(net: Network, image: int) -> Array:
