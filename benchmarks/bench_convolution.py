@@ -3,6 +3,7 @@
     python benchmarks/bench_convolution.py [--threads 2] [--repeat 7] [--only big thin]
 
 All passes and the product take turns in every round, so that a busy machine slows all alike; medians are printed.
+Each shape takes the algorithm of training, and GFLOP/s count a convolution's own operations, whatever it takes.
 NumPy's product gets the columns of im2col ready made and its own number of threads (OPENBLAS_NUM_THREADS).
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from darkbn import cpu
+from darkbn.algorithms import training_algorithm
 from darkbn.backend import get_backend
 
 PASSES = ("forward", "backward_weights", "backward_input")
@@ -83,7 +85,8 @@ def calls(shape: Shape, threads: int) -> dict[str, Callable[[], Any]]:
     weights = array(s.filters, s.channels // s.groups, s.kernel, s.kernel)
     x_delta, weight_updates, biases = np.zeros_like(x), np.zeros_like(weights), array(s.filters)
     delta = array(*out.shape)
-    steps = (s.groups, s.stride, s.stride, 1, s.pad, threads)
+    algorithm = training_algorithm(s.channels, s.filters, s.kernel, (s.stride, s.stride), 1, s.groups)
+    steps = (s.groups, s.stride, s.stride, 1, s.pad, algorithm, threads)
     sizes = (s.batch, s.channels, s.size, s.size, s.filters, s.kernel, s.out, s.out, *steps)
     work = {name: np.empty(getattr(kernels, f"{name}_workspace")(*sizes), np.float32) for name in PASSES}
     rows, taps, pixels = s.filters // s.groups, weights[0].size, s.batch * s.out**2

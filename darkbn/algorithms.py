@@ -1,4 +1,4 @@
-"""Codes of the ways to compute a convolution that the kernels of `blocked_convolution` take."""
+"""Ways to compute a convolution: codes that kernels take, and which of them a training pass takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import enum
 
 
 class Algorithm(enum.IntEnum):
-    """How a convolution of blocked maps is computed; include/darkbn/blocked.h has the same codes."""
+    """How a convolution is computed; include/darkbn/blocked_run.h and convolution_run.h have the same codes.
+
+    The kernels of `blocked_convolution` know all of them, those of `convolution` (plain maps) the first three.
+    """
 
     #: Register tiles over pixels packed tap by tap: any size, stride, dilation, padding and groups.
     GEMM = 0
@@ -17,3 +20,21 @@ class Algorithm(enum.IntEnum):
     DEPTHWISE = 3
     #: Plain (batch, channel, row, column) input of few channels, one group.
     FIRST = 4
+
+
+#: Channels and filters from which on Winograd's transforms are worth their time.
+_LEAST_CHANNELS = 16
+
+
+def is_winograd(size: int, strides: tuple[int, int], dilation: int, groups: int) -> bool:
+    """Whether Winograd computes such a convolution."""
+    return size == 3 and strides == (1, 1) and dilation == 1 and groups == 1
+
+
+def training_algorithm(
+    channels: int, filters: int, size: int, strides: tuple[int, int], dilation: int, groups: int
+) -> Algorithm:
+    """The algorithm of a convolution's passes in training: the fastest one that is exact enough (docs/training.md)."""
+    if is_winograd(size, strides, dilation, groups) and min(channels, filters) >= _LEAST_CHANNELS:
+        return Algorithm.WINOGRAD_4
+    return Algorithm.GEMM

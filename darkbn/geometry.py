@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from darkbn.algorithms import Algorithm
+from darkbn.algorithms import Algorithm, is_winograd
 from darkbn.errors import ShapeError
 
 #: Largest pooling window; kernels keep padded rows of this scale on the stack.
@@ -84,6 +84,22 @@ def require_algorithm(kernel: str, algorithm: int, n: int, cg: int, size: int, g
         _require(groups == n and cg == 1, kernel, f"{name} needs a filter a channel: {n} of {cg}, {groups} groups")
     if algorithm == Algorithm.FIRST:
         _require(groups == 1, kernel, f"{name} needs one group, found {groups}")
+
+
+def require_plain_algorithm(
+    kernel: str, algorithm: int, size: int, strides: tuple[int, int], dilation: int, groups: int
+) -> None:
+    """Raise ShapeError unless convolutions of plain maps can be computed that way."""
+    if algorithm == Algorithm.GEMM:
+        return
+    known = (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4)
+    _require(algorithm in known, kernel, f"algorithm {algorithm} is none of GEMM, WINOGRAD_2, WINOGRAD_4")
+    _require(
+        is_winograd(size, strides, dilation, groups),
+        kernel,
+        f"{Algorithm(algorithm).name} needs size 3, strides and dilation 1 and one group, found {size}, {strides},"
+        f" {dilation} and {groups}",
+    )
 
 
 def require_blocked_convolution(

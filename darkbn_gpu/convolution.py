@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from darkbn.errors import ShapeError
+from darkbn.geometry import require_plain_algorithm
 from darkbn.signature import Array
 from darkbn_gpu.launch import each, launch, tiles
 
@@ -36,6 +37,7 @@ def forward_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int:
     return 0
@@ -52,11 +54,12 @@ def forward(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None:
     steps = (groups, stride_y, stride_x, dilation, pad)
     n, cg, k = weights.shape[:3]
-    _check("forward", x.shape[1], n, cg, steps)
+    _check("forward", x.shape[1], n, cg, k, steps, algorithm)
     arguments = (x, weights, biases, out, *_sizes(x, n, k, out, steps))
     if n // groups < _TILED:
         each("convolution", "convolution_forward_direct", out.size, *arguments)
@@ -79,6 +82,7 @@ def backward_weights_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int:
     return n * (c // max(groups, 1)) * k * k * _parts(b, oh, ow)
@@ -94,11 +98,12 @@ def backward_weights(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None:
     steps = (groups, stride_y, stride_x, dilation, pad)
     n, cg, k = weight_updates.shape[:3]
-    _check("backward_weights", x.shape[1], n, cg, steps)
+    _check("backward_weights", x.shape[1], n, cg, k, steps, algorithm)
     sizes = _sizes(x, n, k, delta, steps)
     if n // groups < _TILED:
         launch(
@@ -129,6 +134,7 @@ def backward_input_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int:
     return 0
@@ -144,11 +150,12 @@ def backward_input(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None:
     steps = (groups, stride_y, stride_x, dilation, pad)
     n, cg, k = weights.shape[:3]
-    _check("backward_input", input_delta.shape[1], n, cg, steps)
+    _check("backward_input", input_delta.shape[1], n, cg, k, steps, algorithm)
     arguments = (weights, delta, input_delta, *_sizes(input_delta, n, k, delta, steps))
     if cg < _TILED:
         each("convolution", "convolution_backward_input_direct", input_delta.size, *arguments)
@@ -180,11 +187,14 @@ def _check_steps(kernel: str, steps: tuple[int, ...]) -> None:
         )
 
 
-def _check(kernel: str, channels: int, filters: int, group_channels: int, steps: tuple[int, ...]) -> None:
+def _check(
+    kernel: str, channels: int, filters: int, group_channels: int, k: int, steps: tuple[int, ...], algorithm: int
+) -> None:
     _check_steps(kernel, steps)
-    groups = steps[0]
+    groups, stride_y, stride_x, dilation, _ = steps
     if groups < 1 or filters % groups or group_channels * groups != channels:
         raise ShapeError(
             f"convolution.{kernel}: {filters} filters of {group_channels} channels in {groups} groups do not"
             f" fit {channels} input channels"
         )
+    require_plain_algorithm(f"convolution.{kernel}", algorithm, k, (stride_y, stride_x), dilation, groups)

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 from cases import KernelCase
 
+from darkbn.algorithms import Algorithm
+
 SUMS = "float32 sums over taps or pixels: a few units in the last place times the root of their number"
+TILES = "float32 transforms of tiles of 4x4 outputs magnify roundings: up to 2.5e-6 at 128 channels"
+
+
+PASSES = ("forward", "backward_weights", "backward_input")
 
 
 def sizes(
@@ -30,6 +36,7 @@ def sizes(
         "stride_x": stride[1],
         "dilation": dilation,
         "pad": pad,
+        "algorithm": int(Algorithm.GEMM),
     }
     return symbols, scalars
 
@@ -110,19 +117,51 @@ SHAPES = [
     sizes(2, 8, (68, 67), 9, 3, stride=(2, 2), pad=1),
 ]
 
+#: Shapes for Winograd's kernels.
+WINOGRAD = [
+    # a map smaller than a tile, tiles that fit, and parts of tiles at the ends; lines shorter than eight pixels
+    sizes(1, 1, (1, 1), 1, 3, pad=1),
+    sizes(2, 3, (3, 2), 5, 3, pad=1),
+    sizes(1, 8, (8, 8), 16, 3, pad=1),
+    sizes(2, 9, (7, 7), 17, 3, pad=1),
+    sizes(3, 16, (5, 13), 7, 3, pad=1),
+    # lines of more tiles than a strip holds, more tiles than a region
+    sizes(1, 2, (6, 141), 3, 3, pad=1),
+    sizes(2, 11, (45, 45), 26, 3, pad=1),
+    # other paddings and outputs
+    sizes(1, 4, (9, 10), 6, 3),
+    sizes(2, 5, (5, 6), 4, 3, pad=2),
+    sizes(1, 3, (5, 4), 4, 3, pad=3),
+    sizes(1, 2, (5, 6), 3, 3, pad=1, out=(8, 9)),
+    sizes(1, 2, (9, 10), 3, 3, pad=1, out=(6, 5)),
+    # so many filters that each thread transforms its own, in several slices of channels
+    sizes(2, 150, (6, 7), 290, 3, pad=1),
+    # nothing to do
+    sizes(0, 3, (5, 5), 4, 3, pad=1),
+    sizes(2, 3, (5, 5), 0, 3, pad=1),
+    sizes(2, 3, (5, 5), 4, 3, out=(0, 3)),
+]
+
 WINDOWS = [s for s in SHAPES if s[1]["groups"] == 1 and s[0]["b"] == 1]
 
 
 def rows() -> Iterator[KernelCase]:
     """Every pass on every shape, im2col and col2im on those of one image."""
     for symbols, scalars in SHAPES:
-        for function in ("forward", "backward_weights", "backward_input"):
+        for function in PASSES:
             yield KernelCase(f"convolution.{function}", symbols, scalars, tolerance=2e-6, reason=SUMS)
         yield KernelCase(
             "convolution.forward", symbols, scalars, tolerance=2e-6, reason=SUMS, none=frozenset(["biases"])
         )
+    for symbols, scalars in WINOGRAD:
+        for algorithm, tolerance, reason in ((Algorithm.WINOGRAD_2, 2e-6, SUMS), (Algorithm.WINOGRAD_4, 4e-6, TILES)):
+            own = scalars | {"algorithm": int(algorithm)}
+            for function in PASSES:
+                yield KernelCase(f"convolution.{function}", symbols, own, tolerance=tolerance, reason=reason)
+            none = frozenset(["biases"])
+            yield KernelCase("convolution.forward", symbols, own, tolerance=tolerance, reason=reason, none=none)
     for symbols, scalars in WINDOWS:
-        steps = {name: value for name, value in scalars.items() if name != "groups"}
+        steps = {name: value for name, value in scalars.items() if name not in ("groups", "algorithm")}
         yield KernelCase("convolution.im2col", symbols, steps)
         yield KernelCase("convolution.col2im", symbols, steps)
 

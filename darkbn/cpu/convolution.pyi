@@ -14,6 +14,7 @@ def forward_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int: ...
 def forward(
@@ -27,6 +28,7 @@ def forward(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None: ...
 def backward_weights_workspace(
@@ -43,6 +45,7 @@ def backward_weights_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int: ...
 def backward_weights(
@@ -55,6 +58,7 @@ def backward_weights(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None: ...
 def backward_input_workspace(
@@ -71,6 +75,7 @@ def backward_input_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int: ...
 def backward_input(
@@ -83,6 +88,7 @@ def backward_input(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None: ...
 def im2col(im: Array, col: Array, stride_y: int, stride_x: int, dilation: int, pad: int, threads: int) -> None: ...

@@ -3,26 +3,27 @@
 from cython.parallel cimport prange
 
 from darkbn.errors import ShapeError
+from darkbn.geometry import require_plain_algorithm
 
 
-cdef extern from "darkbn/convolution.h" nogil:
+cdef extern from "darkbn/convolution_run.h" nogil:
     ctypedef struct darkbn_geometry:
         Py_ssize_t batch, c, h, w, n, size, out_h, out_w, groups, stride_y, stride_x, dilation, pad
 
-    Py_ssize_t darkbn_forward_workspace(const darkbn_geometry* g, int threads)
-    Py_ssize_t darkbn_backward_weights_workspace(const darkbn_geometry* g, int threads)
-    Py_ssize_t darkbn_backward_input_workspace(const darkbn_geometry* g, int threads)
-    void darkbn_convolution_forward(
+    Py_ssize_t darkbn_run_forward_workspace(const darkbn_geometry* g, int algorithm, int threads)
+    Py_ssize_t darkbn_run_backward_weights_workspace(const darkbn_geometry* g, int algorithm, int threads)
+    Py_ssize_t darkbn_run_backward_input_workspace(const darkbn_geometry* g, int algorithm, int threads)
+    void darkbn_run_forward(
         const darkbn_geometry* g, const float* x, const float* weights, const float* biases, float* out,
-        float* workspace, int threads
+        float* workspace, int algorithm, int threads
     )
-    void darkbn_convolution_backward_weights(
+    void darkbn_run_backward_weights(
         const darkbn_geometry* g, const float* x, const float* delta, float* weight_updates, float* workspace,
-        int threads
+        int algorithm, int threads
     )
-    void darkbn_convolution_backward_input(
+    void darkbn_run_backward_input(
         const darkbn_geometry* g, const float* weights, const float* delta, float* input_delta, float* workspace,
-        int threads
+        int algorithm, int threads
     )
 
 cdef extern from "darkbn/im2col.h" nogil:
@@ -35,71 +36,74 @@ cdef extern from "darkbn/im2col.h" nogil:
 
 def forward_workspace(
     Py_ssize_t b, Py_ssize_t c, Py_ssize_t h, Py_ssize_t w, Py_ssize_t n, Py_ssize_t k, Py_ssize_t oh, Py_ssize_t ow,
-    Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation, Py_ssize_t pad, int threads
+    Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation, Py_ssize_t pad, int algorithm,
+    int threads
 ):
     cdef darkbn_geometry g = [b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad]
-    check("forward", &g, c // max(groups, 1))
-    return darkbn_forward_workspace(&g, threads)
+    check("forward", &g, c // max(groups, 1), algorithm)
+    return darkbn_run_forward_workspace(&g, algorithm, threads)
 
 
 def forward(
     const float[:, :, :, ::1] x, const float[:, :, :, ::1] weights, const float[::1] biases, float[:, :, :, ::1] out,
     float[::1] workspace, Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation,
-    Py_ssize_t pad, int threads
+    Py_ssize_t pad, int algorithm, int threads
 ):
     cdef darkbn_geometry g = geometry(x, weights, out, groups, stride_y, stride_x, dilation, pad)
-    check("forward", &g, weights.shape[1])
-    check_workspace("forward", workspace, darkbn_forward_workspace(&g, threads))
+    check("forward", &g, weights.shape[1], algorithm)
+    check_workspace("forward", workspace, darkbn_run_forward_workspace(&g, algorithm, threads))
     with nogil:
-        darkbn_convolution_forward(
+        darkbn_run_forward(
             &g, data(x), data(weights), &biases[0] if biases is not None and g.n > 0 else NULL, <float*> data(out),
-            &workspace[0], threads
+            &workspace[0], algorithm, threads
         )
 
 
 def backward_weights_workspace(
     Py_ssize_t b, Py_ssize_t c, Py_ssize_t h, Py_ssize_t w, Py_ssize_t n, Py_ssize_t k, Py_ssize_t oh, Py_ssize_t ow,
-    Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation, Py_ssize_t pad, int threads
+    Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation, Py_ssize_t pad, int algorithm,
+    int threads
 ):
     cdef darkbn_geometry g = [b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad]
-    check("backward_weights", &g, c // max(groups, 1))
-    return darkbn_backward_weights_workspace(&g, threads)
+    check("backward_weights", &g, c // max(groups, 1), algorithm)
+    return darkbn_run_backward_weights_workspace(&g, algorithm, threads)
 
 
 def backward_weights(
     const float[:, :, :, ::1] x, const float[:, :, :, ::1] delta, float[:, :, :, ::1] weight_updates,
     float[::1] workspace, Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation,
-    Py_ssize_t pad, int threads
+    Py_ssize_t pad, int algorithm, int threads
 ):
     cdef darkbn_geometry g = geometry(x, weight_updates, delta, groups, stride_y, stride_x, dilation, pad)
-    check("backward_weights", &g, weight_updates.shape[1])
-    check_workspace("backward_weights", workspace, darkbn_backward_weights_workspace(&g, threads))
+    check("backward_weights", &g, weight_updates.shape[1], algorithm)
+    check_workspace("backward_weights", workspace, darkbn_run_backward_weights_workspace(&g, algorithm, threads))
     with nogil:
-        darkbn_convolution_backward_weights(
-            &g, data(x), data(delta), <float*> data(weight_updates), &workspace[0], threads
+        darkbn_run_backward_weights(
+            &g, data(x), data(delta), <float*> data(weight_updates), &workspace[0], algorithm, threads
         )
 
 
 def backward_input_workspace(
     Py_ssize_t b, Py_ssize_t c, Py_ssize_t h, Py_ssize_t w, Py_ssize_t n, Py_ssize_t k, Py_ssize_t oh, Py_ssize_t ow,
-    Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation, Py_ssize_t pad, int threads
+    Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation, Py_ssize_t pad, int algorithm,
+    int threads
 ):
     cdef darkbn_geometry g = [b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad]
-    check("backward_input", &g, c // max(groups, 1))
-    return darkbn_backward_input_workspace(&g, threads)
+    check("backward_input", &g, c // max(groups, 1), algorithm)
+    return darkbn_run_backward_input_workspace(&g, algorithm, threads)
 
 
 def backward_input(
     const float[:, :, :, ::1] weights, const float[:, :, :, ::1] delta, float[:, :, :, ::1] input_delta,
     float[::1] workspace, Py_ssize_t groups, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation,
-    Py_ssize_t pad, int threads
+    Py_ssize_t pad, int algorithm, int threads
 ):
     cdef darkbn_geometry g = geometry(input_delta, weights, delta, groups, stride_y, stride_x, dilation, pad)
-    check("backward_input", &g, weights.shape[1])
-    check_workspace("backward_input", workspace, darkbn_backward_input_workspace(&g, threads))
+    check("backward_input", &g, weights.shape[1], algorithm)
+    check_workspace("backward_input", workspace, darkbn_run_backward_input_workspace(&g, algorithm, threads))
     with nogil:
-        darkbn_convolution_backward_input(
-            &g, data(weights), data(delta), <float*> data(input_delta), &workspace[0], threads
+        darkbn_run_backward_input(
+            &g, data(weights), data(delta), <float*> data(input_delta), &workspace[0], algorithm, threads
         )
 
 
@@ -160,13 +164,16 @@ cdef int check_steps(
     return 0
 
 
-cdef int check(str kernel, const darkbn_geometry* g, Py_ssize_t group_channels) except -1:
+cdef int check(str kernel, const darkbn_geometry* g, Py_ssize_t group_channels, int algorithm) except -1:
     check_steps(kernel, g.stride_y, g.stride_x, g.dilation, g.pad)
     if g.groups < 1 or g.n % g.groups or group_channels * g.groups != g.c:
         raise ShapeError(
             f"convolution.{kernel}: {g.n} filters of {group_channels} channels in {g.groups} groups do not fit"
             f" {g.c} input channels"
         )
+    require_plain_algorithm(
+        f"convolution.{kernel}", algorithm, g.size, (g.stride_y, g.stride_x), g.dilation, g.groups
+    )
     return 0
 
 

@@ -126,7 +126,7 @@ def _convolution_workspace(method: Method, g: Geometry, backend: Backend, thread
     sizes, steps = (g.batch, g.c, g.h, g.w, g.n, g.size, g.out_h, g.out_w), (g.stride_y, g.stride_x, g.dilation, g.pad)
     kernels = backend.raw
     if method.algorithm is None:
-        return int(kernels.convolution.forward_workspace(*sizes, g.groups, *steps, threads))
+        return int(kernels.convolution.forward_workspace(*sizes, g.groups, *steps, Algorithm.GEMM, threads))
     if method.algorithm is Algorithm.FIRST:
         return int(kernels.blocked_convolution.forward_plain_workspace(*sizes, *steps, threads))
     return int(kernels.blocked_convolution.forward_workspace(*sizes, g.groups, *steps, int(method.algorithm), threads))
@@ -143,7 +143,7 @@ def _plain_convolution(b: Building, op: Op, threads: int) -> list[Call]:
     g, raw, arguments = op.arguments.geometry, b.backend.raw, op.arguments
     weights, biases = parameters(op)
     x, out = b.memory.plain(op.reads[0]), b.memory.plain(op.writes)
-    steps = (g.groups, g.stride_y, g.stride_x, g.dilation, g.pad, threads)
+    steps = (g.groups, g.stride_y, g.stride_x, g.dilation, g.pad, Algorithm.GEMM, threads)
     calls: list[Call] = [partial(raw.convolution.forward, x, weights, biases, out, b.memory.workspace(op), *steps)]
     calls += _activated(b, out, arguments.activation, threads)
     if len(op.reads) > 1:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from darkbn.algorithms import Algorithm
 from darkbn.layers.base import Buffer, Context, Layer, LayerOptions, Role
 from darkbn.layers.wrapped import WrappedLayer
 from darkbn.options import option
@@ -55,8 +56,8 @@ class BlurLayer(Layer):
         self.weights[...] = self.backend.array(_PATTERNS[self.size])
 
     def _convolution(self, net: NetworkState, kernel: str) -> tuple[Any, tuple[int, ...], Any]:
-        """A kernel of the convolution that the blur is, what it takes of groups, strides and padding, its workspace."""
-        geometry = (self.c, self.options.stride_y, self.options.stride_x, 1, self.pad)
+        """A kernel of the convolution that the blur is, what it takes from groups to algorithm, its workspace."""
+        geometry = (self.c, self.options.stride_y, self.options.stride_x, 1, self.pad, Algorithm.GEMM)
         sizes = (self.batch, self.c, self.h, self.w, self.c, self.size, self.out_h, self.out_w)
         kernels = self.backend.convolution
         floats = getattr(kernels, f"{kernel}_workspace")(*sizes, *geometry, net.threads)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from darkbn.activations import activation_option
+from darkbn.algorithms import Algorithm, training_algorithm
 from darkbn.layers import batchnorm
 from darkbn.layers.activation import activate_array, activation_buffers, gradient_array
 from darkbn.layers.antialiasing import AntialiasedLayer
@@ -188,8 +189,11 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
 
     def backward_input(self, weights: Any, delta: Any, net: NetworkState) -> None:
         """Adds the gradient of the input to `delta` (batch, c, h, w); `weights` are those of the sum."""
-        workspace = _workspace(self, net, "backward_input")
-        self.backend.convolution.backward_input(weights, self.delta, delta, workspace, *_geometry(self), net.threads)
+        algorithm = _algorithm(self)
+        workspace = _workspace(self, net, "backward_input", algorithm)
+        self.backend.convolution.backward_input(
+            weights, self.delta, delta, workspace, *_geometry(self), algorithm, net.threads
+        )
 
     def forward(self, net: NetworkState) -> None:
         forward_convolutional_layer(self, net)
@@ -274,24 +278,34 @@ def _geometry(l: ConvolutionalLayer) -> tuple[int, int, int, int, int]:
     return l.groups, l.stride_y, l.stride_x, l.dilation, l.pad * l.dilation
 
 
-def _workspace(l: ConvolutionalLayer, net: NetworkState, kernel: str) -> Any:
+def _algorithm(l: ConvolutionalLayer) -> Algorithm:
+    """Of the passes in training."""
+    return training_algorithm(l.c, l.n, l.size, (l.stride_y, l.stride_x), l.dilation, l.groups)
+
+
+def _workspace(l: ConvolutionalLayer, net: NetworkState, kernel: str, algorithm: Algorithm) -> Any:
     size = getattr(l.backend.convolution, f"{kernel}_workspace")(
-        l.batch, l.c, l.h, l.w, l.n, l.size, l.out_h, l.out_w, *_geometry(l), net.threads
+        l.batch, l.c, l.h, l.w, l.n, l.size, l.out_h, l.out_w, *_geometry(l), algorithm, net.threads
     )
     return net.workspace(size, l.backend)
 
 
 def forward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> None:
-    """output = activation(batch normalization of the convolution + biases)."""
+    """output = activation(batch normalization of the convolution + biases).
+
+    Outside of training the sums are plain ones: what plans are compared with.
+    """
     x, weights = l.operands(net)
+    algorithm = _algorithm(l) if net.train else Algorithm.GEMM
     normalized_later = l.batch_normalize and net.batch_statistics
     l.backend.convolution.forward(
         x,
         weights,
         None if l.batch_normalize else l.biases,
         l.x if normalized_later else l.output,
-        _workspace(l, net, "forward"),
+        _workspace(l, net, "forward", algorithm),
         *_geometry(l),
+        algorithm,
         net.threads,
     )
     if l.batch_normalize:
@@ -315,8 +329,10 @@ def backward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> No
         l.backend.bias.backward_bias(l.bias_updates, l.delta.reshape(l.batch, l.n, -1), net.threads)
     x, weights = l.operands(net)
     if not l.train_only_bn:
+        algorithm = _algorithm(l)
+        workspace = _workspace(l, net, "backward_weights", algorithm)
         l.backend.convolution.backward_weights(
-            x, l.delta, l.weight_updates, _workspace(l, net, "backward_weights"), *_geometry(l), net.threads
+            x, l.delta, l.weight_updates, workspace, *_geometry(l), algorithm, net.threads
         )
     if net.delta is not None:
         l.backward_input(weights, net.delta.reshape(l.batch, l.c, l.h, l.w), net)

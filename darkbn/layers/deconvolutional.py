@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from darkbn.activations import activation_option
+from darkbn.algorithms import Algorithm, training_algorithm
 from darkbn.layers import batchnorm
 from darkbn.layers.activation import activate_array, activation_buffers, gradient_array
 from darkbn.layers.base import Buffer, Context, LayerOptions, Role, apply_updates
@@ -132,9 +133,14 @@ def make_deconvolutional_layer(
     return l
 
 
-def _workspace_size(l: DeconvolutionalLayer, kernel: str, threads: int) -> int:
+def _algorithm(l: DeconvolutionalLayer) -> Algorithm:
+    """Of the passes in training."""
+    return training_algorithm(l.n, l.c, l.size, (l.stride, l.stride), 1, 1)
+
+
+def _workspace_size(l: DeconvolutionalLayer, kernel: str, algorithm: Algorithm, threads: int) -> int:
     sizes = (l.batch, l.n, l.out_h, l.out_w, l.c, l.size, l.h, l.w)
-    return int(getattr(l.backend.convolution, f"{kernel}_workspace")(*sizes, *_geometry(l), threads))
+    return int(getattr(l.backend.convolution, f"{kernel}_workspace")(*sizes, *_geometry(l), algorithm, threads))
 
 
 def _geometry(l: DeconvolutionalLayer) -> tuple[int, int, int, int, int]:
@@ -145,13 +151,15 @@ def _geometry(l: DeconvolutionalLayer) -> tuple[int, int, int, int, int]:
 def forward_deconvolutional_layer(l: DeconvolutionalLayer, net: NetworkState) -> None:
     """output = activation(batch normalization of the transposed convolution + biases)."""
     out = l.x if l.batch_normalize and net.batch_statistics else l.output
+    algorithm = _algorithm(l) if net.train else Algorithm.GEMM
     out.fill(0)
     l.backend.convolution.backward_input(
         l.weights,
         net.input.reshape(l.batch, l.c, l.h, l.w),
         out,
-        net.workspace(_workspace_size(l, "backward_input", net.threads), l.backend),
+        net.workspace(_workspace_size(l, "backward_input", algorithm, net.threads), l.backend),
         *_geometry(l),
+        algorithm,
         net.threads,
     )
     if l.batch_normalize:
@@ -163,6 +171,7 @@ def forward_deconvolutional_layer(l: DeconvolutionalLayer, net: NetworkState) ->
 
 def backward_deconvolutional_layer(l: DeconvolutionalLayer, net: NetworkState) -> None:
     """Updates from delta; adds the input's gradient to net.delta."""
+    algorithm = _algorithm(l)
     gradient_array(l, net)
     if l.batch_normalize:
         batchnorm.backward_batchnorm_layer(l, net)
@@ -173,15 +182,17 @@ def backward_deconvolutional_layer(l: DeconvolutionalLayer, net: NetworkState) -
         l.delta,
         net.input.reshape(shape),
         l.weight_updates,
-        net.workspace(_workspace_size(l, "backward_weights", net.threads), l.backend),
+        net.workspace(_workspace_size(l, "backward_weights", algorithm, net.threads), l.backend),
         *_geometry(l),
+        algorithm,
         net.threads,
     )
     if net.delta is not None:
-        size = _workspace_size(l, "forward", net.threads)
+        size = _workspace_size(l, "forward", algorithm, net.threads)
         room = net.workspace(size + math.prod(shape), l.backend)
         change = room[size:].reshape(shape)
-        l.backend.convolution.forward(l.delta, l.weights, None, change, room[:size], *_geometry(l), net.threads)
+        steps = (*_geometry(l), algorithm, net.threads)
+        l.backend.convolution.forward(l.delta, l.weights, None, change, room[:size], *steps)
         net.delta += change.reshape(net.delta.shape)
 
 

@@ -171,7 +171,7 @@ def _into_slice(
     weights = packed[n : n + n * cg * size * size].reshape(n, cg, size, size)
     sums = np.zeros((out.shape[0], blocks * BLOCK, *out.shape[2:4]))
     plain = np.empty((out.shape[0], n, *out.shape[2:4]))
-    convolution.forward(x, weights, packed[:n], plain, np.empty(0), groups, *steps, 1)
+    convolution.forward(x, weights, packed[:n], plain, np.empty(0), groups, *steps, Algorithm.GEMM, 1)
     sums[:, :n] = plain
     activations.forward(sums, activation, 1)
     if residual is not None:

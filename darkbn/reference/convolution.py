@@ -5,6 +5,10 @@
 
 Pixels outside the image are zero. The size of the output is that of the given array: `pad` is what lies left
 of and above the image, so a larger output reads more zeros on the right and below.
+
+`algorithm` (`darkbn.algorithms.Algorithm`: GEMM, WINOGRAD_2 or WINOGRAD_4) is how a backend computes the sums; it does
+not change what they are. WINOGRAD needs 3x3 kernels with strides and dilation 1 in one group. The reference and the GPU
+compute all of them alike.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Annotated
 import numpy as np
 
 from darkbn.errors import ShapeError
+from darkbn.geometry import require_plain_algorithm
 from darkbn.signature import Array
 
 
@@ -32,6 +37,7 @@ def forward_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int:
     """Floats of workspace that `forward` needs: none here."""
@@ -49,10 +55,11 @@ def forward(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None:
     """The convolution, plus one bias per filter where biases are given."""
-    _check("forward", x, weights, groups, stride_y, stride_x, dilation, pad)
+    _check("forward", x, weights, groups, stride_y, stride_x, dilation, pad, algorithm)
     grouped = _grouped(weights, groups, axis=0)
     total = np.zeros(_grouped(out, groups, axis=1).shape)
     for i, j, taken, rows, columns in _taps(weights.shape[2], x, out, stride_y, stride_x, dilation, pad):
@@ -76,6 +83,7 @@ def backward_weights_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int:
     """Floats of workspace that `backward_weights` needs: none here."""
@@ -92,10 +100,11 @@ def backward_weights(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None:
     """weight_updates += the gradient of sum(delta * out) by the weights."""
-    _check("backward_weights", x, weight_updates, groups, stride_y, stride_x, dilation, pad)
+    _check("backward_weights", x, weight_updates, groups, stride_y, stride_x, dilation, pad, algorithm)
     grouped = _grouped(delta, groups, axis=1)
     for i, j, taken, rows, columns in _taps(weight_updates.shape[2], x, delta, stride_y, stride_x, dilation, pad):
         pixels = _grouped(x[:, :, *taken], groups, axis=1)
@@ -117,6 +126,7 @@ def backward_input_workspace(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> int:
     """Floats of workspace that `backward_input` needs: none here."""
@@ -133,10 +143,11 @@ def backward_input(
     stride_x: int,
     dilation: int,
     pad: int,
+    algorithm: int,
     threads: int,
 ) -> None:
     """input_delta += the gradient of sum(delta * out) by the input."""
-    _check("backward_input", input_delta, weights, groups, stride_y, stride_x, dilation, pad)
+    _check("backward_input", input_delta, weights, groups, stride_y, stride_x, dilation, pad, algorithm)
     grouped = _grouped(weights, groups, axis=0)
     grouped_delta = _grouped(delta, groups, axis=1)
     total = np.zeros(input_delta.shape)
@@ -217,9 +228,18 @@ def _check_steps(kernel: str, stride_y: int, stride_x: int, dilation: int, pad: 
 
 
 def _check(
-    kernel: str, x: Array, weights: Array, groups: int, stride_y: int, stride_x: int, dilation: int, pad: int
+    kernel: str,
+    x: Array,
+    weights: Array,
+    groups: int,
+    stride_y: int,
+    stride_x: int,
+    dilation: int,
+    pad: int,
+    algorithm: int,
 ) -> None:
-    """Raise ShapeError where channels, filters and groups do not go together, or a step makes no sense."""
+    """Raise ShapeError where channels, filters and groups do not go together, or a step or the algorithm makes no
+    sense."""
     _check_steps(kernel, stride_y, stride_x, dilation, pad)
     channels, (filters, group_channels) = x.shape[1], weights.shape[:2]
     if groups < 1 or filters % groups or group_channels * groups != channels:
@@ -227,3 +247,6 @@ def _check(
             f"convolution.{kernel}: {filters} filters of {group_channels} channels in {groups} groups do not"
             f" fit {channels} input channels"
         )
+    require_plain_algorithm(
+        f"convolution.{kernel}", algorithm, weights.shape[2], (stride_y, stride_x), dilation, groups
+    )

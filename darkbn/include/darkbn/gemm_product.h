@@ -45,7 +45,7 @@ typedef struct darkbn_plan {
 } darkbn_plan;
 
 #define DARKBN_DEPTH 256         /* NR * depth floats stay in the first-level cache */
-#define DARKBN_ROWS 252          /* MR multiples; rows * depth and columns * depth floats stay in the second level */
+#define DARKBN_TASK_ROWS 252          /* MR multiples; rows * depth and columns * depth floats stay in the second level */
 #define DARKBN_COLUMNS 256
 #define DARKBN_PART 8192         /* longest k that is summed up in float */
 #define DARKBN_ALIGN 16          /* floats */
@@ -73,7 +73,7 @@ static darkbn_plan darkbn_plan_product(ptrdiff_t items, ptrdiff_t m, ptrdiff_t n
     plan.parts = darkbn_max(darkbn_pieces(k, plan.part), 1);
     plan.depth = darkbn_even(plan.part, DARKBN_DEPTH, 8);
     const ptrdiff_t wanted = 4 * (ptrdiff_t)threads; /* tasks, to share the work evenly */
-    const ptrdiff_t most_rows = darkbn_round_up(DARKBN_ROWS - DARKBN_MR + 1, DARKBN_MR);
+    const ptrdiff_t most_rows = darkbn_round_up(DARKBN_TASK_ROWS - DARKBN_MR + 1, DARKBN_MR);
     if (plan.parts > 1) {
         plan.sharing = DARKBN_SHARE_NONE;
         plan.rows = darkbn_even(m, most_rows, DARKBN_MR);
@@ -191,7 +191,7 @@ static void darkbn_task(const darkbn_product *product, const darkbn_plan *plan, 
     const ptrdiff_t begin = part * plan->part, end = darkbn_min(begin + plan->part, product->k);
     const ptrdiff_t all_rows = darkbn_round_up(product->m, DARKBN_MR);
     const ptrdiff_t all_columns = darkbn_round_up(product->n, DARKBN_NR);
-    const ptrdiff_t most_rows = darkbn_round_up(DARKBN_ROWS - DARKBN_MR + 1, DARKBN_MR);
+    const ptrdiff_t most_rows = darkbn_round_up(DARKBN_TASK_ROWS - DARKBN_MR + 1, DARKBN_MR);
     float *own_a = local, *own_b = local;
     if (plan->sharing == DARKBN_SHARE_NONE) own_b += darkbn_min(plan->rows, most_rows) * plan->depth;
     ptrdiff_t k0 = begin;
