@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from darkbn.errors import ShapeError
-from darkbn.geometry import require_plain_algorithm
 from darkbn.signature import Array
-from darkbn_gpu.launch import each, launch, tiles
-
-#: Filters (or, backwards, channels) of a group from which on tiles are worth their threads.
-_TILED = 8
-
-#: Outputs of all samples that one part of the weights' gradient is summed over, at least.
-_PART = 4096
+from darkbn_gpu.launch import each, launch
+from darkbn_gpu.product import LINEAR, MOST_PIXELS, TILED, Geometry, Product, make_panel, multiply, weights_tiling
 
 
-def _sizes(x: Array, n: int, k: int, out: Array, steps: tuple[int, ...]) -> tuple[int, ...]:
-    b, c, h, w = x.shape
-    return (b, c, h, w, n, k, *out.shape[2:], *steps)
+def _geometry(x: Array, weights: Array, out: Array, steps: tuple[int, ...]) -> Geometry:
+    """Of arrays and (groups, strides, dilation, pad)."""
+    n, _, k = weights.shape[:3]
+    return Geometry(*x.shape, n, k, *out.shape[2:], *steps)
 
 
-def _parts(b: int, oh: int, ow: int) -> int:
-    return max(1, min(64, -(-b * oh * ow // _PART)))
+def _room(kernel: str, workspace: Array | None, needed: int) -> Array | None:
+    if needed and (workspace is None or workspace.size < needed):
+        raise ShapeError(f"convolution.{kernel}: workspace must have at least {needed} floats")
+    return workspace
 
 
 def forward_workspace(
@@ -40,7 +37,8 @@ def forward_workspace(
     algorithm: int,
     threads: int,
 ) -> int:
-    return 0
+    g = Geometry(b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad)
+    return _product_workspace(Product.forward(g))
 
 
 def forward(
@@ -57,15 +55,13 @@ def forward(
     algorithm: int,
     threads: int,
 ) -> None:
-    steps = (groups, stride_y, stride_x, dilation, pad)
-    n, cg, k = weights.shape[:3]
-    _check("forward", x.shape[1], n, cg, k, steps, algorithm)
-    arguments = (x, weights, biases, out, *_sizes(x, n, k, out, steps))
-    if n // groups < _TILED:
-        each("convolution", "convolution_forward_direct", out.size, *arguments)
+    g = _geometry(x, weights, out, (groups, stride_y, stride_x, dilation, pad))
+    g.check("convolution.forward", weights.shape[1], algorithm)
+    if g.ng < TILED:
+        arrays = (weights, x, biases, None, out)
+        each("convolution", "convolution_forward_direct", out.size, *arrays, *g.sizes, LINEAR, LINEAR)
         return
-    blocks = groups * tiles(n // groups, out.shape[0] * out.shape[2] * out.shape[3])
-    launch("convolution", "convolution_forward", blocks, *arguments)
+    _product("forward", Product.forward(g), weights, x, out, workspace, biases)
 
 
 def backward_weights_workspace(
@@ -85,7 +81,11 @@ def backward_weights_workspace(
     algorithm: int,
     threads: int,
 ) -> int:
-    return n * (c // max(groups, 1)) * k * k * _parts(b, oh, ow)
+    g = Geometry(b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad)
+    if g.ng < TILED:
+        return 0
+    splits = weights_tiling(g).splits
+    return splits * n * g.cg * g.taps if splits > 1 else 0
 
 
 def backward_weights(
@@ -101,23 +101,22 @@ def backward_weights(
     algorithm: int,
     threads: int,
 ) -> None:
-    steps = (groups, stride_y, stride_x, dilation, pad)
-    n, cg, k = weight_updates.shape[:3]
-    _check("backward_weights", x.shape[1], n, cg, k, steps, algorithm)
-    sizes = _sizes(x, n, k, delta, steps)
-    if n // groups < _TILED:
-        launch(
-            "convolution", "convolution_backward_weights_direct", weight_updates.size, x, delta, weight_updates, *sizes
-        )
+    g = _geometry(x, weight_updates, delta, (groups, stride_y, stride_x, dilation, pad))
+    g.check("convolution.backward_weights", weight_updates.shape[1], algorithm)
+    if g.ng < TILED or g.b * g.oh * g.ow > MOST_PIXELS:
+        arrays = (x, delta, weight_updates)
+        launch("convolution", "convolution_backward_weights_direct", weight_updates.size, *arrays, *g.sizes)
         return
-    parts = _parts(x.shape[0], *delta.shape[2:])
-    needed = weight_updates.size * parts
-    if workspace is None or workspace.size < needed:
-        raise ShapeError(f"convolution.backward_weights: workspace must have at least {needed} floats")
-    blocks = parts * groups * tiles(n // groups, cg * k * k)
-    launch("convolution", "convolution_backward_weights", blocks, x, delta, workspace, parts, *sizes)
-    joined = (workspace, weight_updates, weight_updates.size, parts)
-    each("convolution", "convolution_join_weights", weight_updates.size, *joined)
+    if not delta.size:
+        return
+    t, size = weights_tiling(g), weight_updates.size
+    room = _room("backward_weights", workspace, t.splits * size if t.splits > 1 else 0)
+    partial = room if t.splits > 1 else None
+    depth = t.splits * t.chunk
+    name = f"convolution_weights_{t.rows}x{t.columns}"
+    launch("convolution", name, t.blocks, x, delta, partial, weight_updates, *g.sizes, depth, t.splits, t.chunk)
+    if t.splits > 1:
+        each("convolution", "convolution_join_weights", size, partial, weight_updates, size, t.splits)
 
 
 def backward_input_workspace(
@@ -137,7 +136,8 @@ def backward_input_workspace(
     algorithm: int,
     threads: int,
 ) -> int:
-    return 0
+    g = Geometry(b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad)
+    return _product_workspace(Product.backward_input(g))
 
 
 def backward_input(
@@ -153,15 +153,36 @@ def backward_input(
     algorithm: int,
     threads: int,
 ) -> None:
-    steps = (groups, stride_y, stride_x, dilation, pad)
-    n, cg, k = weights.shape[:3]
-    _check("backward_input", input_delta.shape[1], n, cg, k, steps, algorithm)
-    arguments = (weights, delta, input_delta, *_sizes(input_delta, n, k, delta, steps))
-    if cg < _TILED:
-        each("convolution", "convolution_backward_input_direct", input_delta.size, *arguments)
+    g = _geometry(input_delta, weights, delta, (groups, stride_y, stride_x, dilation, pad))
+    g.check("convolution.backward_input", weights.shape[1], algorithm)
+    if g.cg < TILED:
+        arrays = (weights, delta, input_delta)
+        each("convolution", "convolution_backward_input_direct", input_delta.size, *arrays, *g.sizes)
         return
-    b, _, h, w = input_delta.shape
-    launch("convolution", "convolution_backward_input", groups * tiles(cg, b * h * w), *arguments)
+    _product("backward_input", Product.backward_input(g), weights, delta, input_delta, workspace, None, adds=True)
+
+
+def _product_workspace(p: Product) -> int:
+    """Floats for the panels and the parts of k."""
+    return p.panel_words() + p.partial_floats() if p.g.ng >= TILED else 0
+
+
+def _product(
+    kernel: str,
+    p: Product,
+    weights: Array,
+    x: Array,
+    out: Array,
+    workspace: Array | None,
+    biases: Array | None,
+    adds: bool = False,
+) -> None:
+    room = _room(kernel, workspace, _product_workspace(p))
+    if room is None or not out.size:
+        return
+    panel, partial = room[: p.panel_words()], room[p.panel_words() :]
+    make_panel(p, weights, panel)
+    multiply(p, panel, x, out, partial, biases=biases, adds=adds)
 
 
 def im2col(im: Array, col: Array, stride_y: int, stride_x: int, dilation: int, pad: int, threads: int) -> None:
@@ -185,16 +206,3 @@ def _check_steps(kernel: str, steps: tuple[int, ...]) -> None:
             f"convolution.{kernel}: strides ({stride_y}, {stride_x}) and dilation {dilation} must be at"
             f" least 1, pad {pad} at least 0"
         )
-
-
-def _check(
-    kernel: str, channels: int, filters: int, group_channels: int, k: int, steps: tuple[int, ...], algorithm: int
-) -> None:
-    _check_steps(kernel, steps)
-    groups, stride_y, stride_x, dilation, _ = steps
-    if groups < 1 or filters % groups or group_channels * groups != channels:
-        raise ShapeError(
-            f"convolution.{kernel}: {filters} filters of {group_channels} channels in {groups} groups do not"
-            f" fit {channels} input channels"
-        )
-    require_plain_algorithm(f"convolution.{kernel}", algorithm, k, (stride_y, stride_x), dilation, groups)

@@ -115,6 +115,17 @@ SHAPES = [
     sizes(1, 300, (9, 9), 29, 1),
     sizes(19, 3, (5, 6), 4, 3, pad=1),
     sizes(2, 8, (68, 67), 9, 3, stride=(2, 2), pad=1),
+    # every tile of the GPU's products (tests/test_product.py), with parts of k and without
+    sizes(1, 8, (16, 16), 128, 3, pad=1),
+    sizes(1, 64, (16, 16), 64, 3, pad=1),
+    sizes(1, 128, (16, 16), 8, 3, stride=(2, 2), pad=1),
+    sizes(1, 64, (16, 16), 8, 3, stride=(2, 1), pad=1),
+    sizes(1, 32, (16, 16), 8, 2, stride=(2, 2)),
+    sizes(1, 60, (7, 9), 9, 3, stride=(2, 3), pad=2, dilation=2),
+    sizes(1, 9, (16, 16), 128, 1),
+    sizes(2, 64, (16, 8), 64, 1),
+    sizes(3, 20, (12, 11), 64, 1, groups=2),
+    sizes(1, 300, (6, 6), 100, 1),
 ]
 
 #: Shapes for Winograd's kernels.

@@ -29,6 +29,9 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define DARKBN_EMULATED 1
 #define __launch_bounds__(...)
 #define __shared__ static __attribute__((section("emulated_shared")))
 #define restrict __restrict__
@@ -40,6 +43,11 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
 static const int warpSize = 32;
@@ -330,6 +338,61 @@ static unsigned ballot(const char *file, int line, unsigned mask, bool predicate
     return votes;
 }
 
+// Matrix units: a 16 x 8 product of a warp, with the words of every lane as PTX lays them out (mma.cuh says how).
+static uint32_t words[2][MOST][6];
+
+static float half_value(uint32_t bits)
+{
+    const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    const float size = exponent == 31 ? (mantissa ? NAN : INFINITY)
+        : exponent ? std::ldexp((float)(mantissa + 1024), exponent - 25) : std::ldexp((float)mantissa, -24);
+    return bits & 0x8000 ? -size : size;
+}
+
+// To the nearest half, ties to even.
+static uint32_t half_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000;
+    const float size = std::fabs(value);
+    if (!(size <= 3e38f)) return sign | (size != size ? 0x7e00 : 0x7c00);
+    int exponent;
+    std::frexp(size, &exponent); // size = [0.5, 1) * 2^exponent
+    const int unit = (exponent > -13 ? exponent : -13) - 11;
+    const float rounded = std::ldexp(std::nearbyint(std::ldexp(size, -unit)), unit);
+    if (rounded >= 65520.0f) return sign | 0x7c00;
+    if (rounded < 6.103515625e-05f) return sign | (uint32_t)std::ldexp(rounded, 24);
+    std::frexp(rounded, &exponent);
+    return sign | (((uint32_t)(exponent + 14) << 10) + ((uint32_t)std::ldexp(rounded, 11 - exponent) - 1024));
+}
+
+static float word_value(uint32_t word, int part, bool halves)
+{
+    if (halves) return half_value(part ? word >> 16 : word & 0xffff);
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+static void mma(const char *file, int line, float *d, const uint32_t *a, const uint32_t *b, bool halves)
+{
+    const unsigned me = current, base = me / LANES * LANES, turn = fibers[me].turn++ & 1;
+    memcpy(words[turn][me], a, 4 * sizeof *a);
+    memcpy(words[turn][me] + 4, b, 2 * sizeof *b);
+    wait(AT_WARP, file, line, 0xffffffffu);
+    const unsigned g = (me - base) / 4, t = (me - base) % 4;
+    for (unsigned e = 0; e < 4; ++e) {
+        const unsigned row = g + e / 2 * 8, column = 2 * t + e % 2;
+        for (unsigned k = 0; k < 8; ++k) { // words of a row
+            const uint32_t left = words[turn][base + row % 8 * 4 + k % 4][row / 8 + k / 4 * 2];
+            const uint32_t right = words[turn][base + column * 4 + k % 4][4 + k / 4];
+            for (int part = 0; part <= halves; ++part)
+                d[e] += word_value(left, part, halves) * word_value(right, part, halves);
+        }
+    }
+}
+
 static inline int lane() { return (int)(current % LANES); }
 
 // -- parameters of kernels
@@ -399,6 +462,30 @@ static inline T atomicCAS(T *to, T expected, T value)
     if (old == expected) *to = value;
     return old;
 }
+
+static inline float __uint_as_float(unsigned bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+static inline unsigned __float_as_uint(float value)
+{
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+static inline unsigned to_tf32(float x)
+{
+    const unsigned bits = __float_as_uint(x);
+    return x - x == 0 ? (bits + 0x1000u) & ~0x1fffu : bits;
+}
+static inline unsigned to_halves(float low, float high)
+{
+    return emulated::half_bits(low) | emulated::half_bits(high) << 16;
+}
+#define mma_tf32(d, a, b) emulated::mma(__FILE__, __LINE__, d, a, b, false)
+#define mma_half(d, a, b) emulated::mma(__FILE__, __LINE__, d, a, b, true)
 
 static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 static inline float __int_as_float(int bits)

@@ -11,6 +11,7 @@ typedef long long i64;
 #define THREADS 256
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #define DEVICE static __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
 
 /* for every i < n, over the whole grid. Not unrolled: with a thread for nearly every element it would only be longer. */
 #define FOR_EACH(i, n)                                                                                  \
