@@ -10,8 +10,8 @@ from darkbn_gpu.product import LINEAR, MOST_PIXELS, TILED, Geometry, Product, ma
 
 def _geometry(x: Array, weights: Array, out: Array, steps: tuple[int, ...]) -> Geometry:
     """Of arrays and (groups, strides, dilation, pad)."""
-    n, _, k = weights.shape[:3]
-    return Geometry(*x.shape, n, k, *out.shape[2:], *steps)
+    (b, c, h, w), (n, _, k, _), (_, _, oh, ow) = x.shape, weights.shape, out.shape
+    return Geometry(b, c, h, w, n, k, oh, ow, *steps)
 
 
 def _room(kernel: str, workspace: Array | None, needed: int) -> Array | None:
