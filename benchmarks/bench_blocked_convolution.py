@@ -61,6 +61,8 @@ class Shape:
         found = [Algorithm.GEMM]
         if self.size == 3 and self.stride == self.groups == 1:
             found += [Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4]
+        if self.size == 3 and self.stride == 2 and self.groups == 1:
+            found.append(Algorithm.WINOGRAD_STRIDE_2)
         if self.groups == self.channels == self.filters:
             found.append(Algorithm.DEPTHWISE)
         return found

@@ -20,6 +20,21 @@ class Algorithm(enum.IntEnum):
     DEPTHWISE = 3
     #: Plain (batch, channel, row, column) input of few channels, one group.
     FIRST = 4
+    #: Winograd in tiles of 3x3 outputs: 3x3, strides 2, dilation 1, one group.
+    WINOGRAD_STRIDE_2 = 7
+
+    @property
+    def tile(self) -> int:
+        """Height and width of Winograd's tiles of outputs; 0 for other algorithms."""
+        return _TILES.get(self, 0)
+
+    @property
+    def stride(self) -> int:
+        """The stride of those tiles; 0 for other algorithms."""
+        return 0 if not self.tile else 2 if self is Algorithm.WINOGRAD_STRIDE_2 else 1
+
+
+_TILES = {Algorithm.WINOGRAD_2: 2, Algorithm.WINOGRAD_4: 4, Algorithm.WINOGRAD_STRIDE_2: 3}
 
 
 #: Channels and filters from which on Winograd's transforms are worth their time.

@@ -78,7 +78,7 @@ def require_algorithm(kernel: str, algorithm: int, n: int, cg: int, size: int, g
         f"{n} filters of {cg} channels, size {size}, do not make {groups} groups",
     )
     name = Algorithm(algorithm).name
-    if algorithm in (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4):
+    if Algorithm(algorithm).tile:
         _require(size == 3 and groups == 1, kernel, f"{name} needs size 3 and one group, found {size} and {groups}")
     if algorithm == Algorithm.DEPTHWISE:
         _require(groups == n and cg == 1, kernel, f"{name} needs a filter a channel: {n} of {cg}, {groups} groups")
@@ -127,8 +127,10 @@ def require_blocked_convolution(
     )
     _require(groups >= 1 and c % groups == 0, kernel, f"{c} channels do not make {groups} groups")
     require_algorithm(kernel, algorithm, n, c // groups, size, groups)
-    if algorithm in (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4):
-        _require((stride_y, stride_x, dilation) == (1, 1, 1), kernel, "Winograd needs strides and dilation 1")
+    a = Algorithm(algorithm)
+    if a.tile:
+        found = (stride_y, stride_x, dilation)
+        _require(found == (a.stride, a.stride, 1), kernel, f"{a.name} needs strides {a.stride} and dilation 1")
 
 
 #: Largest filter of a depthwise convolution in a bottleneck; the kernel keeps a pointer for each of its rows.

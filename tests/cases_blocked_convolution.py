@@ -13,7 +13,7 @@ from darkbn.algorithms import Algorithm
 
 SUMS = "float32 sums over taps: a few units in the last place times the root of their number"
 TILES = "transformed tiles: the points' powers multiply the rounding errors"
-TOLERANCES = {Algorithm.WINOGRAD_2: (4e-6, TILES), Algorithm.WINOGRAD_4: (1e-5, TILES)}
+TOLERANCES = {a: ({2: 4e-6, 3: 4e-6, 4: 1e-5}[a.tile], TILES) for a in Algorithm if a.tile}
 
 #: The activation, that after the residual (None: no residual): each branch of the epilogue.
 ENDS: list[tuple[Activation, Activation | None]] = [
@@ -65,6 +65,8 @@ WINOGRAD = [
     (1, 270, (7, 9), 36, 3, (1, 1), 1, 1, 1),
     (0, 8, (5, 5), 8, 3, (1, 1), 1, 1, 1),
 ]
+#: With stride 2; tiles of 3x3 outputs.
+WINOGRAD_STRIDE_2 = [(*shape[:5], (2, 2), *shape[6:]) for shape in WINOGRAD]
 #: So many filters that all threads share a region, and more than one region.
 MANY_FILTERS = (1, 512, (57, 56), 120, 3, (1, 1), 1, 1, 1)
 DEPTHWISE = [
@@ -151,6 +153,7 @@ def rows() -> Iterator[KernelCase]:
         (Algorithm.GEMM, GEMM),
         (Algorithm.WINOGRAD_2, WINOGRAD),
         (Algorithm.WINOGRAD_4, WINOGRAD),
+        (Algorithm.WINOGRAD_STRIDE_2, WINOGRAD_STRIDE_2),
         (Algorithm.DEPTHWISE, DEPTHWISE),
         (Algorithm.FIRST, FIRST),
     ):

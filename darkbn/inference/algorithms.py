@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from darkbn.algorithms import Algorithm
 from darkbn.inference.program import LANES, Geometry, Layout
 
-#: Floating-point operations a second and bytes a second of one core, roughly: only the ratio of estimates counts.
-PEAK, BANDWIDTH = 90e9, 11e9
+#: Floating-point operations a second of one core, and bytes a second from memory and through its own caches, roughly:
+#: only the ratio of estimates counts.
+PEAK, BANDWIDTH, CACHE_BANDWIDTH = 90e9, 11e9, 22e9
 
 
 @dataclass(frozen=True)
@@ -52,28 +53,43 @@ def gemm_cost(g: Geometry) -> float:
     if groups > 1 and (channels % LANES or filters % LANES):
         merged = min(LANES, groups)
         channels, filters, groups = channels * merged, filters * merged, -(-groups // merged)
-    taps = _round(channels) * g.size**2
-    return 2 * g.batch * groups * _round(filters) * taps * g.out_h * g.out_w / (0.85 * PEAK)
+    values = g.batch * groups * _round(channels) * g.size**2 * g.out_h * g.out_w
+    # Pixels are packed tap by tap, except where each output reads its own.
+    packing = 2 * 4 * values / CACHE_BANDWIDTH if g.size * g.stride_y * g.stride_x > 1 else 0.0
+    return 2 * _round(filters) * values / (0.85 * PEAK) + packing
 
 
 def depthwise_cost(g: Geometry) -> float:
     return g.flops / (0.4 * PEAK)
 
 
-def _winograd_cost(tile: int) -> Callable[[Geometry], float]:
+def _slots(length: int, tile: int, stride: int) -> int:
+    """Values that a line of outputs takes when tiles are as even as the kernel makes them."""
+    tiles = -(-length // tile)
+    short = min(tiles * tile - length, tiles)
+    return tiles * (2 * tile + 1) - 2 * short if stride == 2 else tiles * (tile + 2) - short
+
+
+def _winograd_cost(algorithm: Algorithm) -> Callable[[Geometry], float]:
+    tile, stride = algorithm.tile, algorithm.stride
+    points = 25 if stride == 2 else (tile + 2) ** 2
+
     def cost(g: Geometry) -> float:
-        tiles = g.batch * -(-g.out_h // tile) * -(-g.out_w // tile)
-        points = (tile + 2) ** 2
-        filters = _round(g.c) * _round(g.n) * points
-        # The filters come from memory once; every tile of points is written and read once on either side.
-        products = max(2 * tiles * filters / (0.85 * PEAK), 4 * filters / BANDWIDTH)
-        return products + 2 * 4 * points * tiles * (_round(g.c) + _round(g.n)) / BANDWIDTH
+        slots = g.batch * _slots(g.out_h, tile, stride) * _slots(g.out_w, tile, stride)
+        filters = _round(g.c) * _round(g.n)
+        # The filters come from memory once; every slot is written and read once on either side.
+        products = max(2 * slots * filters / (0.85 * PEAK), 4 * points * filters / BANDWIDTH)
+        return products + 2 * 4 * slots * (_round(g.c) + _round(g.n)) / CACHE_BANDWIDTH
 
     return cost
 
 
-def _is_winograd(g: Geometry) -> bool:
-    return g.size == 3 and g.stride_x == g.stride_y == g.dilation == g.groups == 1
+def _is_winograd(g: Geometry, stride: int) -> bool:
+    return g.size == 3 and g.stride_x == g.stride_y == stride and g.dilation == g.groups == 1
+
+
+def _winograd(algorithm: Algorithm) -> Method:
+    return _blocked(algorithm, lambda g: _is_winograd(g, algorithm.stride), _winograd_cost(algorithm))
 
 
 def _blocked(
@@ -91,8 +107,9 @@ METHODS: Mapping[str, Method] = {
     for method in (
         Method("plain", None, Layout.PLAIN, Layout.PLAIN, lambda g: True, _plain_cost),
         _blocked(Algorithm.GEMM, lambda g: True, gemm_cost),
-        _blocked(Algorithm.WINOGRAD_2, _is_winograd, _winograd_cost(2)),
-        _blocked(Algorithm.WINOGRAD_4, _is_winograd, _winograd_cost(4)),
+        _winograd(Algorithm.WINOGRAD_2),
+        _winograd(Algorithm.WINOGRAD_4),
+        _winograd(Algorithm.WINOGRAD_STRIDE_2),
         _blocked(
             Algorithm.DEPTHWISE, lambda g: g.groups == g.c == g.n > 1, depthwise_cost
         ),

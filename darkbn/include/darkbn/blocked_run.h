@@ -12,10 +12,16 @@ enum darkbn_algorithm {
     DARKBN_ALGORITHM_WINOGRAD_2 = 1,
     DARKBN_ALGORITHM_WINOGRAD_4 = 2,
     DARKBN_ALGORITHM_DEPTHWISE = 3,
-    DARKBN_ALGORITHM_FIRST = 4
+    DARKBN_ALGORITHM_FIRST = 4,
+    DARKBN_ALGORITHM_WINOGRAD_STRIDE_2 = 7
 };
 
-DARKBN_INLINE ptrdiff_t darkbn_winograd_side(int algorithm) { return algorithm == DARKBN_ALGORITHM_WINOGRAD_2 ? 2 : 4; }
+/* Height and width of the tiles of outputs. */
+DARKBN_INLINE int darkbn_winograd_side(int algorithm)
+{
+    if (algorithm == DARKBN_ALGORITHM_WINOGRAD_STRIDE_2) return DARKBN_WINOGRAD_HALF;
+    return algorithm == DARKBN_ALGORITHM_WINOGRAD_2 ? 2 : 4;
+}
 
 static ptrdiff_t darkbn_blocked_packed(ptrdiff_t n, ptrdiff_t cg, ptrdiff_t size, ptrdiff_t groups, int algorithm)
 {

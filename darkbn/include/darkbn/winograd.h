@@ -129,7 +129,8 @@ static void darkbn_winograd_plan(darkbn_winograd_pass *pass, ptrdiff_t m, ptrdif
     pass->packed = darkbn_winograd_packed(g.n, g.c, m);
     pass->once = pass->packed <= DARKBN_FILTERS_ONCE;
     darkbn_winograd *w = &pass->w;
-    *w = darkbn_winograd_of(&pass->g, m, threads);
+    *w = darkbn_winograd_of(&pass->g, (int)m, threads);
+    darkbn_winograd_whole(w);
     if (pass->once) {
         pass->shared = w->shared ? w->local : 0;
         pass->local = w->shared ? 0 : w->local;
@@ -186,8 +187,8 @@ DARKBN_INLINE void darkbn_pass_inputs(const int m, const darkbn_winograd_pass *p
             }
             float *to = region + (panel * w->blocks + block) * DARKBN_PANEL + (p - start) * DARKBN_BLOCK;
             for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
-                darkbn_winograd_tile_in(m, strip + i * m * DARKBN_BLOCK + part, columns * DARKBN_BLOCK, to + part,
-                                        w->in_step);
+                darkbn_winograd_tile_in(m, strip + i * m * DARKBN_BLOCK + part, columns * DARKBN_BLOCK,
+                                        darkbn_winograd_here, to + part, w->in_step);
         }
     }
 }
@@ -204,7 +205,7 @@ DARKBN_INLINE void darkbn_pass_outputs(const int m, const darkbn_winograd_pass *
         const darkbn_run run = darkbn_run_from(w->across, w->down, first + p, count - p);
         const ptrdiff_t columns = run.count * m;
         for (ptrdiff_t i = 0; i < run.count; ++i, ++p) {
-            const darkbn_winograd_target target = {strip + i * m * DARKBN_BLOCK, NULL, columns * DARKBN_BLOCK,
+            const darkbn_winograd_target target = {strip + i * m * DARKBN_BLOCK, NULL, columns * DARKBN_BLOCK, m, m,
                                                    pass->g.packed + block * DARKBN_BLOCK, 1, 1};
             for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
                 darkbn_winograd_tile_out(m, 0, from + p * DARKBN_TILE_FILTERS, w->out_step, &target, part);
@@ -260,11 +261,12 @@ static void darkbn_pass_region(const darkbn_winograd_pass *pass, ptrdiff_t first
 {
     const darkbn_winograd *w = &pass->w;
     const ptrdiff_t out_blocks = darkbn_blocks(pass->g.n);
+    const darkbn_winograd_region r = darkbn_winograd_whole_region(w, count, region);
     for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_pass_in(pass, first, count, block, region);
     for (ptrdiff_t filter = 0; filter < w->filters; filter += w->chunk) {
         const ptrdiff_t last = darkbn_least(filter + w->chunk, w->filters);
         for (ptrdiff_t position = 0; position < w->positions; ++position)
-            for (ptrdiff_t f = filter; f < last; ++f) darkbn_winograd_multiply(w, count, position, f, region);
+            for (ptrdiff_t f = filter; f < last; ++f) darkbn_winograd_multiply(w, &r, position, f);
         const ptrdiff_t end = darkbn_least(last * DARKBN_TILE_BLOCKS, out_blocks);
         for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < end; ++block)
             darkbn_pass_out(pass, first, count, block, region + w->sums);
@@ -277,13 +279,14 @@ static void darkbn_pass_together(const darkbn_winograd_pass *pass, ptrdiff_t fir
 {
     const darkbn_winograd *w = &pass->w;
     const ptrdiff_t out_blocks = darkbn_blocks(pass->g.n);
+    const darkbn_winograd_region r = darkbn_winograd_whole_region(w, count, region);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_pass_in(pass, first, count, block, region);
 #pragma omp for schedule(dynamic, 8)
         for (ptrdiff_t i = 0; i < w->positions * w->filters; ++i)
-            darkbn_winograd_multiply(w, count, i / w->filters, i % w->filters, region);
+            darkbn_winograd_multiply(w, &r, i / w->filters, i % w->filters);
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t block = 0; block < out_blocks; ++block)
             darkbn_pass_out(pass, first, count, block, region + w->sums);

@@ -129,7 +129,8 @@ DARKBN_INLINE void darkbn_weights_tiles(const int m, const int is_x, const darkb
             for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
                 const float *from = strip + i * m * DARKBN_BLOCK + part;
                 if (is_x)
-                    darkbn_winograd_tile_in(m, from, columns * DARKBN_BLOCK, to + p * DARKBN_BLOCK + part, step);
+                    darkbn_winograd_tile_in(m, from, columns * DARKBN_BLOCK, darkbn_winograd_here,
+                                            to + p * DARKBN_BLOCK + part, step);
                 else
                     darkbn_winograd_tile_spread(m, from, columns * DARKBN_BLOCK, to + p * DARKBN_BLOCK + part, step);
             }
