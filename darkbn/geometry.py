@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import ParamSpec, cast
+
 from darkbn.algorithms import Algorithm, is_winograd
 from darkbn.errors import ShapeError
+
+P = ParamSpec("P")
+
+
+def _remembered(check: Callable[P, None]) -> Callable[P, None]:
+    """A check that passes at once for arguments that were right before: a plan's kernels get the same in every pass."""
+    return cast(Callable[P, None], lru_cache(maxsize=4096)(check))
+
 
 #: Largest pooling window; kernels keep padded rows of this scale on the stack.
 MAX_WINDOW = 1024
@@ -14,6 +26,7 @@ def pooled_size(length: int, size: int, stride: int, padding: int) -> int:
     return (length + padding - size) // stride + 1
 
 
+@_remembered
 def require_window(kernel: str, size: int, stride_y: int, stride_x: int, padding: int) -> None:
     """Raise ShapeError unless windows of that size, stride and padding exist."""
     _require(1 <= size <= MAX_WINDOW, kernel, f"size must be 1 to {MAX_WINDOW}, found {size}")
@@ -22,6 +35,7 @@ def require_window(kernel: str, size: int, stride_y: int, stride_x: int, padding
     _require(padding >= 0, kernel, f"padding must be at least 0, found {padding}")
 
 
+@_remembered
 def require_range(kernel: str, name: str, start: int, count: int, length: int) -> None:
     """Raise ShapeError unless count values from start lie inside an axis of that length."""
     _require(
@@ -31,6 +45,7 @@ def require_range(kernel: str, name: str, start: int, count: int, length: int) -
     )
 
 
+@_remembered
 def require_blocks(kernel: str, image: tuple[int, ...], blocks: tuple[int, ...], stride: int, *, rest: bool) -> None:
     """Raise ShapeError unless blocks of stride x stride make the image.
 
@@ -48,6 +63,7 @@ def require_blocks(kernel: str, image: tuple[int, ...], blocks: tuple[int, ...],
     _require(fits, kernel, f"{rows} x {columns} blocks of {stride} x {stride} do not make {height} x {width}")
 
 
+@_remembered
 def require_depth(kernel: str, space: tuple[int, ...], depth: tuple[int, ...], stride: int) -> None:
     """Raise ShapeError unless space is (c, h, w) and depth (c*stride*stride, h/stride, w/stride)."""
     require_blocks(kernel, space[1:], depth[1:], stride, rest=False)
@@ -60,6 +76,7 @@ def _require(condition: bool, kernel: str, problem: str) -> None:
         raise ShapeError(f"{kernel}: {problem}")
 
 
+@_remembered
 def require_slice(kernel: str, name: str, block: int, blocks: int, available: int) -> None:
     """Raise ShapeError unless `blocks` blocks of channels from `block` on lie inside a blocked map."""
     _require(
@@ -69,6 +86,7 @@ def require_slice(kernel: str, name: str, block: int, blocks: int, available: in
     )
 
 
+@_remembered
 def require_algorithm(kernel: str, algorithm: int, n: int, cg: int, size: int, groups: int) -> None:
     """Raise ShapeError unless filters of that shape can be computed that way."""
     _require(algorithm in tuple(Algorithm), kernel, f"unknown algorithm {algorithm}")
@@ -86,6 +104,7 @@ def require_algorithm(kernel: str, algorithm: int, n: int, cg: int, size: int, g
         _require(groups == 1, kernel, f"{name} needs one group, found {groups}")
 
 
+@_remembered
 def require_plain_algorithm(
     kernel: str, algorithm: int, size: int, strides: tuple[int, int], dilation: int, groups: int
 ) -> None:
@@ -102,6 +121,7 @@ def require_plain_algorithm(
     )
 
 
+@_remembered
 def require_blocked_convolution(
     kernel: str,
     algorithm: int,
@@ -137,6 +157,7 @@ def require_blocked_convolution(
 MAX_BOTTLENECK = 64
 
 
+@_remembered
 def require_bottleneck(
     kernel: str,
     channels: tuple[int, int, int],

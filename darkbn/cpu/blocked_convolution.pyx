@@ -43,7 +43,7 @@ def pack(
 ):
     cdef Py_ssize_t n = weights.shape[0], cg = weights.shape[1], size = weights.shape[2]
     require_algorithm("blocked_convolution.pack", algorithm, n, cg, size, groups)
-    check_packed("pack", packed, darkbn_blocked_packed(n, cg, size, groups, algorithm))
+    check_packed("blocked_convolution.pack", packed, darkbn_blocked_packed(n, cg, size, groups, algorithm))
     cdef const float* shift = NULL
     if biases is not None:
         shift = &biases[0]
@@ -57,7 +57,7 @@ def forward_workspace(
     int algorithm, int threads
 ):
     cdef darkbn_blocked g = sizes(b, c, h, w, n, size, oh, ow, groups, stride_y, stride_x, dilation, pad)
-    check("forward_workspace", &g, algorithm)
+    check("blocked_convolution.forward_workspace", &g, algorithm)
     return darkbn_blocked_workspace(&g, algorithm, threads)
 
 
@@ -72,13 +72,13 @@ def forward(
         x.shape[0], c, x.shape[2], x.shape[3], n, size, out.shape[2], out.shape[3], groups, stride_y, stride_x,
         dilation, pad
     )
-    check("forward", &g, algorithm)
+    check("blocked_convolution.forward", &g, algorithm)
     if algorithm == DARKBN_ALGORITHM_FIRST:
         raise ShapeError("blocked_convolution.forward: FIRST takes plain maps, by forward_plain")
     require_slice("blocked_convolution.forward", "x", x_block, darkbn_blocks(c), x.shape[1])
     g.x = slice_of(x, x_block)
-    run("forward", &g, packed, residual, out, workspace, residual_block, out_block, activation, residual_activation,
-        algorithm, threads)
+    run("blocked_convolution.forward", &g, packed, residual, out, workspace, residual_block, out_block, activation,
+        residual_activation, algorithm, threads)
 
 
 def forward_plain_workspace(
@@ -86,7 +86,7 @@ def forward_plain_workspace(
     Py_ssize_t ow, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t dilation, Py_ssize_t pad, int threads
 ):
     cdef darkbn_blocked g = sizes(b, c, h, w, n, size, oh, ow, 1, stride_y, stride_x, dilation, pad)
-    check("forward_plain_workspace", &g, DARKBN_ALGORITHM_FIRST)
+    check("blocked_convolution.forward_plain_workspace", &g, DARKBN_ALGORITHM_FIRST)
     return darkbn_blocked_workspace(&g, DARKBN_ALGORITHM_FIRST, threads)
 
 
@@ -100,12 +100,12 @@ def forward_plain(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], n, size, out.shape[2], out.shape[3], 1, stride_y, stride_x,
         dilation, pad
     )
-    check("forward_plain", &g, DARKBN_ALGORITHM_FIRST)
+    check("blocked_convolution.forward_plain", &g, DARKBN_ALGORITHM_FIRST)
     g.x = [NULL, g.c * g.h * g.w, g.h * g.w]
     if g.batch * g.x.image:
         g.x.data = <float*> &x[0, 0, 0, 0]
-    run("forward_plain", &g, packed, residual, out, workspace, residual_block, out_block, activation,
-        residual_activation, DARKBN_ALGORITHM_FIRST, threads)
+    run("blocked_convolution.forward_plain", &g, packed, residual, out, workspace, residual_block, out_block,
+        activation, residual_activation, DARKBN_ALGORITHM_FIRST, threads)
 
 
 cdef int run(
@@ -115,19 +115,17 @@ cdef int run(
 ) except -1:
     cdef Py_ssize_t needed = darkbn_blocked_workspace(g, algorithm, threads)
     cdef float* room = NULL
-    require_slice(f"blocked_convolution.{kernel}", "out", out_block, darkbn_blocks(g.n), out.shape[1])
+    require_slice(kernel, "out", out_block, darkbn_blocks(g.n), out.shape[1])
     check_packed(kernel, packed, darkbn_blocked_packed(g.n, g.c // g.groups, g.size, g.groups, algorithm))
     if needed and (workspace is None or workspace.shape[0] < needed):
-        raise ShapeError(f"blocked_convolution.{kernel}: workspace must have at least {needed} floats")
+        raise ShapeError(f"{kernel}: workspace must have at least {needed} floats")
     if needed:
         room = &workspace[0]
     g.packed = &packed[0]
     g.finish.out = slice_of(out, out_block)
     g.finish.residual.data = NULL
     if residual is not None:
-        require_slice(
-            f"blocked_convolution.{kernel}", "residual", residual_block, darkbn_blocks(g.n), residual.shape[1]
-        )
+        require_slice(kernel, "residual", residual_block, darkbn_blocks(g.n), residual.shape[1])
         g.finish.residual = slice_of(residual, residual_block)
     g.finish.activation, g.finish.residual_activation = activation, residual_activation
     g.finish.slope, g.finish.residual_slope = darkbn_slope(activation), darkbn_slope(residual_activation)
@@ -150,15 +148,14 @@ cdef darkbn_blocked sizes(
 
 cdef int check(str kernel, const darkbn_blocked* g, int algorithm) except -1:
     require_blocked_convolution(
-        f"blocked_convolution.{kernel}", algorithm, (g.c, g.n, g.groups), g.size,
-        (g.stride_y, g.stride_x, g.dilation, g.pad)
+        kernel, algorithm, (g.c, g.n, g.groups), g.size, (g.stride_y, g.stride_x, g.dilation, g.pad)
     )
     return 0
 
 
 cdef int check_packed(str kernel, const float[::1] packed, Py_ssize_t needed) except -1:
     if packed.shape[0] < needed:
-        raise ShapeError(f"blocked_convolution.{kernel}: packed must have at least {needed} floats")
+        raise ShapeError(f"{kernel}: packed must have at least {needed} floats")
     return 0
 
 
