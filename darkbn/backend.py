@@ -111,6 +111,12 @@ class Backend:
             values = to_host(values)
         return self.xp.ascontiguousarray(values, dtype=dtype or self.dtype)
 
+    @functools.cached_property
+    def together(self) -> Any:
+        """Steps of all parameters of a network in one launch (`darkbn_gpu.together`); None where they are taken one
+        after the other."""
+        return importlib.import_module("darkbn_gpu.together") if self.name in ("gpu", "emulated") else None
+
     def read(self, arrays: Sequence[Any]) -> list[Any]:
         """The values of several small arrays as NumPy arrays, carried off a device all at once."""
         if self.xp is np or not arrays:

@@ -31,15 +31,18 @@ def check_cost(net: Network) -> None:
 
 def check_updates(net: Network) -> None:
     """Raise NonFiniteError, naming the first array at fault, when an update that is to be applied is not finite."""
-    count = net.backend.empty((1,), "int64")
-    for layer, frozen in zip(net.layers, net.frozen, strict=True):
-        if frozen:
-            continue
-        for _, part in layer.walk():
-            for name in part.updates:
-                net.backend.optimizer.nonfinite(getattr(part, name).reshape(-1), count, net.threads)
-                if int(count[0]):
-                    raise culprit(net)
+    count, together = net.backend.empty((1,), "int64"), net.backend.together
+    layers = [layer for layer, frozen in zip(net.layers, net.frozen, strict=True) if not frozen]
+    updates = [getattr(part, name).reshape(-1) for layer in layers for _, part in layer.walk() for name in part.updates]
+    if together is not None:
+        together.nonfinite(updates, count)
+        if int(count[0]):
+            raise culprit(net)
+        return
+    for array in updates:
+        net.backend.optimizer.nonfinite(array, count, net.threads)
+        if int(count[0]):
+            raise culprit(net)
 
 
 def culprit(net: Network) -> NonFiniteError:

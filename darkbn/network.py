@@ -24,6 +24,7 @@ from darkbn.net_options import NetOptions
 from darkbn.options import DIALECTS
 from darkbn.rejection import LabelRejection
 from darkbn.state import NetworkState
+from darkbn.steps import StepQueue
 from darkbn.training import (
     average_parameters,
     forget_updates,
@@ -213,8 +214,12 @@ class Network:
         if self._cost_due:
             take_losses(self.layers)
             costs = [layer.cost for layer in self.layers if layer.cost is not None]
-            self._cost, self._cost_due = sum(costs) / len(costs) if costs else None, False
+            self.cost = sum(costs) / len(costs) if costs else None
         return self._cost
+
+    @cost.setter
+    def cost(self, value: float | None) -> None:
+        self._cost, self._cost_due = value, False
 
     def backward(self, input_delta: bool = True) -> None:
         """Run all layers backwards from the deltas that the losses (or the caller) put into the last layers.
@@ -265,11 +270,15 @@ class Network:
         if self.check_finite:
             check_updates(self)
         args = update_args(self)
+        if self.backend.together is not None:
+            args = replace(args, queue=StepQueue(self.backend))
         self.changed()
         resting = [rests(layer, args.iteration, self.options.burn_in) for layer in self.layers]
         for layer, frozen, rest in zip(self.layers, self.frozen, resting, strict=True):
             if not frozen and not rest:
                 layer.update(args)
+        if args.queue is not None:
+            args.queue.flush(args)
         for layer in itertools.compress(self.layers, resting):
             forget_updates(layer)
         self.steps += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from darkbn.backend import Backend
     from darkbn.layers.base import Layer
     from darkbn.rejection import LabelRejection
+    from darkbn.steps import StepQueue
 
 
 @dataclass
@@ -137,6 +138,7 @@ class UpdateArgs:
         clip: bound of the weights of layers that have no `clip` of their own; 0: none.
         iteration: number of the step, from 1.
         max_batches: as in [net].
+        queue: where layers put their steps instead of taking them at once; None on backends without one.
     """
 
     learning_rate: float
@@ -148,3 +150,10 @@ class UpdateArgs:
     clip: float = 0.0
     iteration: int = 0
     max_batches: int = 0
+    queue: StepQueue | None = None
+
+    def at_once(self) -> UpdateArgs:
+        """The same for a layer that goes on with its parameters itself: what waits is done first, its steps at once."""
+        if self.queue is not None:
+            self.queue.flush(self)
+        return replace(self, queue=None)

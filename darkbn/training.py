@@ -118,14 +118,17 @@ def average_parameters(net: Network) -> None:
     if not o.ema_alpha or iteration < o.max_batches // 2:
         return
     apply_at = o.max_batches - LAST_ITERATIONS
-    for parameter, average in averaged_parameters(net.layers):
+    pairs = [(parameter.reshape(-1), average.reshape(-1)) for parameter, average in averaged_parameters(net.layers)]
+    for parameter, average in pairs:
         if not net.averaged:
             average[...] = parameter
         if iteration == apply_at:
             parameter[...] = average
-        elif iteration < apply_at:
-            arrays = parameter.reshape(-1), average.reshape(-1)
-            net.backend.optimizer.average(*arrays, o.ema_alpha, net.threads)
+    if iteration < apply_at and net.backend.together is not None:
+        net.backend.together.average(pairs, o.ema_alpha)
+    elif iteration < apply_at:
+        for parameter, average in pairs:
+            net.backend.optimizer.average(parameter, average, o.ema_alpha, net.threads)
     net.averaged = True
 
 

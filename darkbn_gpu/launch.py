@@ -80,6 +80,15 @@ def scratch(like: Any, count: int, dtype: str = "float64") -> Any:
         raise DeviceError(f"the device has no room for {count} {dtype} of scratch memory: {error}") from error
 
 
+def beside(like: Any, values: Any) -> Any:
+    """A NumPy array where `like` is: itself, or a copy on the device."""
+    if isinstance(like, np.ndarray):
+        return values
+    import cupy
+
+    return cupy.asarray(values)
+
+
 def is_aligned(*arrays: Any) -> bool:
     """Whether all arrays begin at multiples of 16 bytes."""
     return all(address(array) % 16 == 0 for array in arrays)

@@ -299,10 +299,10 @@ def _function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class RawModule:
-    """Kernels from source, emulated."""
+    """Kernels of a file, emulated."""
 
-    def __init__(self, *, code: str, options: tuple[str, ...] = (), backend: str = "nvrtc") -> None:
-        self.file = next(name for name in modules.names() if modules.device_source(name) == code)
+    def __init__(self, file: str) -> None:
+        self.file = file
 
     def get_function(self, kernel: str) -> Callable[..., None]:
         run = emulation.function(self.file, kernel)
@@ -439,9 +439,10 @@ def module() -> Any:
 @contextlib.contextmanager
 def installed() -> Iterator[Device]:
     """`import cupy` gives the fake one inside, and device "gpu" is the fake device."""
-    caches = (get_backend, modules.device_module, modules.device_function)
+    caches = (get_backend, modules.device_function)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", module())
+        patch.setattr(modules, "device_module", RawModule)
         for cache in caches:
             cache.cache_clear()
         try:

@@ -66,7 +66,7 @@ def test_predict_is_that_of_the_cpu(device: str) -> None:
         assert close(a, b)
 
 
-SMALLEST = sorted(cases("train"), key=lambda p: p.values[0].path.stat().st_size)[:3]
+SMALLEST = sorted(cases("train"), key=lambda p: p.values[0].path.stat().st_size if p.values[0] else 0)[:3]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -133,13 +133,19 @@ def test_options_of_training(name: str, gpu: fake_cupy.Device) -> None:
     assert_same(*results)
 
 
-def test_a_training_step_reads_losses(gpu: fake_cupy.Device) -> None:
+def test_a_training_step_reads_losses_and_whether_updates_are_finite(gpu: fake_cupy.Device) -> None:
     net = darkbn.load(TWO_HEADS, train=True, device="gpu", seed=3)
     x, truth = np.ones(net.input_shape, np.float32), labels(net)
+    reads = []
+    for _ in range(4):
+        before = gpu.reads
+        net.train_step(x, truth)
+        reads.append(gpu.reads - before)
+    assert reads == [1, 2, 1, 2]  # two heads; every second pass makes a step
     net.check_finite = False
     before = gpu.reads
     net.train_step(x, truth)
-    assert gpu.reads == before + 1  # two heads
+    assert gpu.reads == before + 1
 
 
 def test_prediction_reads_nothing(gpu: fake_cupy.Device) -> None:

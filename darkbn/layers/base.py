@@ -18,6 +18,7 @@ from darkbn.conventions import BatchNormConvention, get_convention
 from darkbn.errors import CfgError, DarkbnError
 from darkbn.options import Options, option
 from darkbn.state import NetworkState, UpdateArgs
+from darkbn.steps import ParameterStep, take_step
 
 
 class Role(enum.Enum):
@@ -419,17 +420,28 @@ def apply_updates(l: Layer, args: UpdateArgs) -> None:
     updates; updates *= momentum; it decays weights but neither biases nor scales. With `args.adam` see
     `darkbn.reference.optimizer.adam`, which decays all of them. Then `clip` bounds the weights.
     """
+    for step in parameter_steps(l, args):
+        if args.queue is not None:
+            args.queue.add(step)
+        else:
+            take_step(step, l.backend, args)
+    bound = l.options.clip or args.clip
+    if bound and l.bounds_weights and args.queue is not None:
+        args.queue.bound(l.weights.reshape(-1), bound, args)
+    elif bound and l.bounds_weights:
+        l.backend.vector.constrain(l.weights, bound, args.threads)
+
+
+def parameter_steps(l: Layer, args: UpdateArgs) -> Iterator[ParameterStep]:
+    """The steps of the layer's own parameters."""
     rate, decay = args.learning_rate * l.options.learning_rate, args.decay * args.batch
     for parameter, updates, m, v in UPDATES:
         if updates not in vars(l) or (l.train_only_bn and (parameter == "weights" or not hasattr(l, "scales"))):
             continue
-        arrays = [getattr(l, parameter).reshape(-1), getattr(l, updates).reshape(-1)]
+        own, gradient = getattr(l, parameter).reshape(-1), getattr(l, updates).reshape(-1)
         if args.adam is None:
             decayed = decay if parameter == "weights" else 0.0
-            l.backend.optimizer.sgd(*arrays, rate / args.batch, args.momentum, decayed, args.threads)
+            yield ParameterStep(own, gradient, (), rate / args.batch, decayed)
         elif m in vars(l):  # a layer that shares another one's parameters has none: they take one step only
-            arrays += [getattr(l, m).reshape(-1), getattr(l, v).reshape(-1)]
-            l.backend.optimizer.adam(*arrays, rate, *args.adam.constants, decay, args.adam.t, args.threads)
-    bound = l.options.clip or args.clip
-    if bound and l.bounds_weights:
-        l.backend.vector.constrain(l.weights, bound, args.threads)
+            moments = (getattr(l, m).reshape(-1), getattr(l, v).reshape(-1))
+            yield ParameterStep(own, gradient, moments, rate, decay)

@@ -360,12 +360,15 @@ def update_convolutional_layer(l: ConvolutionalLayer, args: UpdateArgs) -> None:
     """
     deforms = args.iteration <= args.max_batches // 2 and not l.train_only_bn
     deformation = l.deformation if deforms else None
+    reverses = bool(l.options.reverse) and args.adam is None and not l.train_only_bn
+    if deformation is not None or reverses:
+        args = args.at_once()
     if deformation is not None:
         deformation.average(l.weight_updates)
     if l.options.grad_centr and l.batch_normalize:
         rows = l.weight_updates.reshape(l.n, -1)
         rows -= rows.mean(axis=1, keepdims=True)
-    if l.options.reverse and args.adam is None and not l.train_only_bn:
+    if reverses:
         kept = l.weight_updates.copy()
         xp = l.backend.xp
         l.weight_updates[...] = xp.where(kept < 0, -1, 1) * (10 * xp.abs(kept) + 1) ** l.options.reverse

@@ -1,5 +1,6 @@
 /* Kernels of darkbn.reference.vector: Darknet's element-wise operations. Outputs may be inputs. */
 #include "channel.cuh"
+#include "optimizer.cuh"
 
 KERNEL vector_fill(float *x, i64 n, float value)
 {
@@ -68,10 +69,7 @@ KERNEL vector_weighted_delta(const float *a, const float *b, const float *s, flo
 
 KERNEL vector_constrain(float *x, i64 n, float limit)
 {
-    map(x, n, [=](float a) {
-        const float below = a > limit ? limit : a;
-        return below < -limit ? -limit : below;
-    }, x);
+    map(x, n, [=](float a) { return bounded(a, limit); }, x);
 }
 
 KERNEL vector_binarize(const float *x, float *out, i64 n)
