@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from darkbn import cpu
+from darkbn.activations import Activation
 from darkbn.backend import get_backend
 from darkbn.files import atomic_write
 
@@ -72,9 +73,11 @@ def darkbn_calls(d: Data, threads: int) -> Calls:
     keep = 1 - MOMENTUM
     return {
         "train": lambda: kernels.forward_train(
-            x, out, d.mean, d.variance, *d.rolling, d.scales, d.biases, keep, 0, 1, *root, threads
+            x, out, d.mean, d.variance, *d.rolling, d.scales, d.biases, keep, 0, 1, *root, Activation.LINEAR, threads
         ),
-        "backward": lambda: kernels.backward(x, delta, d.mean, d.variance, d.scales, *sums, *gradient, threads),
+        "backward": lambda: kernels.backward(
+            x, delta, d.mean, d.variance, d.scales, d.biases, *sums, *gradient, Activation.LINEAR, threads
+        ),
         "inference": lambda: kernels.forward(x, out, *d.rolling, d.scales, d.biases, *root, threads),
     }
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from darkbn.activations import Activation
 from darkbn.signature import Array
+from darkbn_gpu.activation import forward_to
 from darkbn_gpu.launch import blocks_per_channel, each, is_aligned, launch, scratch
 
 #: Values of a channel that one block keeps in shared memory: SMALL of batchnorm.cu.
 _SMALL = 4096
+
+#: Activations of two lines, which are part of the kernels: their slope below 0 (darkbn/activation_kinds.h).
+_BELOW: dict[int, float] = {
+    Activation.LINEAR: 1.0,
+    Activation.RELU: 0.0,
+    Activation.LEAKY: 0.1,
+    Activation.REVLEAKY: 0.1,
+    Activation.RELIE: 0.01,
+}
+#: No activation: variance, scales, biases, epsilon, its place, slope below 0.
+_OPEN = (None, None, None, 0.0, 0, 1.0)
 
 # What batchnorm_join makes of the sums.
 _DIVIDED, _ADDED, _TIMES_MINUS_ROOT, _TIMES_SLOPE = range(4)
@@ -38,19 +51,23 @@ def forward_train(
     rolling_ddof: int,
     epsilon: float,
     epsilon_outside: int,
+    activation: int,
     threads: int,
 ) -> None:
     b, c, s = x.shape
+    below = _BELOW.get(activation, 1.0)
     channel = (mean, variance, rolling_mean, rolling_variance, scales, biases)
     rules = (float(rolling_decay), ddof, rolling_ddof, float(epsilon), epsilon_outside)
     if b * s <= _SMALL:
-        launch("batchnorm", "batchnorm_forward_small", c, x, out, b, c, s, *channel, *rules)
-        return
-    parts = _parts(x)
-    partial, affines = scratch(x, 3 * c * parts), scratch(x, 4 * c, "float32")
-    launch("batchnorm", "batchnorm_moments", c * parts, x, partial, b, c, s, parts, _wide(x))
-    each("batchnorm", "batchnorm_finish", c, partial, affines, c, parts, *channel, *rules)
-    launch("batchnorm", "batchnorm_apply", c * parts, x, out, affines, b, c, s, parts, _wide(x, out))
+        launch("batchnorm", "batchnorm_forward_small", c, x, out, b, c, s, *channel, *rules, below)
+    else:
+        parts = _parts(x)
+        partial, affines = scratch(x, 3 * c * parts), scratch(x, 4 * c, "float32")
+        launch("batchnorm", "batchnorm_moments", c * parts, x, partial, b, c, s, parts, _wide(x))
+        each("batchnorm", "batchnorm_finish", c, partial, affines, c, parts, *channel, *rules)
+        launch("batchnorm", "batchnorm_apply", c * parts, x, out, affines, b, c, s, parts, _wide(x, out), below)
+    if activation not in _BELOW:
+        forward_to(out, out, activation, threads)
 
 
 def forward(
@@ -86,6 +103,7 @@ def backward(
     mean: Array,
     variance: Array,
     scales: Array,
+    biases: Array,
     scale_updates: Array | None,
     bias_updates: Array | None,
     mean_delta: Array,
@@ -97,33 +115,40 @@ def backward(
     statistics_epsilon: float,
     statistics_epsilon_outside: int,
     gradient_ddof: int,
+    activation: int,
     threads: int,
 ) -> None:
     b, c, s = x.shape
-    partial, gradients = _sums(x, delta, mean), scratch(x, 4 * c, "float32")
+    values = (variance, scales, biases)
+    if activation not in _BELOW:
+        rules = (b, c, s, _parts(x), float(epsilon), epsilon_outside, activation)
+        launch("batchnorm", "batchnorm_activation_gradient", c * _parts(x), x, delta, mean, *values, *rules)
+    gate = (*values, float(epsilon), epsilon_outside, _BELOW.get(activation, 1.0))
+    partial, gradients = _sums(x, delta, mean, gate), scratch(x, 4 * c, "float32")
     written = (scale_updates, bias_updates, mean_delta, variance_delta)
     places = (float(epsilon), epsilon_outside, float(gradient_epsilon), gradient_epsilon_outside)
     last_place = (float(statistics_epsilon), statistics_epsilon_outside)
     sizes = (b * s, c, _parts(x))
     arguments = (partial, gradients, variance, scales, *written, *sizes, *places, *last_place, gradient_ddof)
     each("batchnorm", "batchnorm_finish_gradient", c, *arguments)
-    _move(x, delta, mean, gradients)
+    _move(x, delta, mean, gradients, gate)
 
 
-def _sums(x: Array | None, delta: Array, mean: Array | None) -> Any:
-    """Sums of delta, and of delta * (x - mean) where these are given, for all parts of all channels."""
+def _sums(x: Array | None, delta: Array, mean: Array | None, gate: tuple[Any, ...] = _OPEN) -> Any:
+    """Sums of delta, and of delta * (x - mean) where these are given, for all parts of all channels; delta goes back
+    through the gate first."""
     b, c, s = delta.shape
     parts = _parts(delta)
     partial = scratch(delta, 2 * c * parts)
     wide = _wide(delta, delta if x is None else x)
-    launch("batchnorm", "batchnorm_sums", c * parts, x, delta, mean, partial, b, c, s, parts, wide)
+    launch("batchnorm", "batchnorm_sums", c * parts, x, delta, mean, partial, b, c, s, parts, wide, *gate)
     return partial
 
 
-def _move(x: Array, delta: Array, mean: Array, gradients: Any) -> None:
+def _move(x: Array, delta: Array, mean: Array, gradients: Any, gate: tuple[Any, ...] = _OPEN) -> None:
     parts = _parts(x)
     sizes = (*x.shape, parts, _wide(x, delta))
-    launch("batchnorm", "batchnorm_gradient", x.shape[1] * parts, x, delta, mean, gradients, *sizes)
+    launch("batchnorm", "batchnorm_gradient", x.shape[1] * parts, x, delta, mean, gradients, *sizes, *gate)
 
 
 def _join(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from cases import Fill, KernelCase
 
+from darkbn.activations import Activation, mixes_channels
 from darkbn.conventions import CONVENTIONS, BatchNormConvention
 
 SHAPES = [
@@ -82,13 +83,13 @@ VALUES: dict[str, Fill] = {
 CANCELLING = "the terms of the gradient cancel each other in part"
 
 
-def train(name: str, sizes: dict[str, int], **more: Any) -> KernelCase:
-    scalars = train_scalars(CONVENTIONS[name])
+def train(name: str, sizes: dict[str, int], activation: int = Activation.LINEAR, **more: Any) -> KernelCase:
+    scalars = {**train_scalars(CONVENTIONS[name]), "activation": int(activation)}
     return KernelCase("batchnorm.forward_train", sizes, scalars, **{"fill": VALUES, **more})
 
 
-def backward(name: str, sizes: dict[str, int], **more: Any) -> KernelCase:
-    scalars = backward_scalars(CONVENTIONS[name])
+def backward(name: str, sizes: dict[str, int], activation: int = Activation.LINEAR, **more: Any) -> KernelCase:
+    scalars = {**backward_scalars(CONVENTIONS[name]), "activation": int(activation)}
     given = {"fill": VALUES, "tolerance": 3e-6, "reason": CANCELLING, **more}
     return KernelCase("batchnorm.backward", sizes, scalars, **given)
 
@@ -100,6 +101,22 @@ def rows() -> list[KernelCase]:
     found += [backward(name, sizes) for name in (*FEW, "exact") for sizes in SHAPES]
     hidden = [frozenset({"scale_updates"}), frozenset({"bias_updates"})]
     found += [backward("darknet", sizes, none=none) for none in hidden for sizes in (SHAPES[4], SHAPES[6])]
+    return found
+
+
+#: Of two lines; one whose gradient is taken at the output; two, at the input.
+ACTIVATIONS = (Activation.LEAKY, Activation.RELU, Activation.LOGISTIC, Activation.SWISH, Activation.MISH)
+
+
+def activation_rows() -> list[KernelCase]:
+    """Normalization and activation in one, on all ways through the kernels."""
+    found = []
+    for kind in Activation:
+        if not mixes_channels(kind):
+            found += [train("pytorch", SHAPES[6], kind), backward("pytorch", SHAPES[6], kind)]
+    for kind in ACTIVATIONS:
+        for sizes in (SHAPES[i] for i in (2, 4, 5, 8, 10, 11, 12)):
+            found += [train("darknet", sizes, kind), backward("alexeyab-gpu", sizes, kind)]
     return found
 
 
@@ -142,4 +159,4 @@ def step_rows() -> list[KernelCase]:
     return found
 
 
-KERNEL_CASES = rows() + accuracy_rows() + step_rows()
+KERNEL_CASES = rows() + activation_rows() + accuracy_rows() + step_rows()

@@ -122,7 +122,15 @@ def arguments(backend: str) -> dict[str, Any]:
     """A right call of batchnorm.forward_train."""
     b = get_backend(backend)
     channels = {name: b.zeros((2,)) for name in ("mean", "variance", "rolling_mean", "rolling_variance")}
-    scalars = {"rolling_decay": 0.9, "ddof": 1, "rolling_ddof": 1, "epsilon": 1e-5, "epsilon_outside": 0, "threads": 1}
+    scalars = {
+        "rolling_decay": 0.9,
+        "ddof": 1,
+        "rolling_ddof": 1,
+        "epsilon": 1e-5,
+        "epsilon_outside": 0,
+        "activation": 9,
+        "threads": 1,
+    }
     x, out = b.array(np.ones((3, 2, 20))), b.zeros((3, 2, 20))
     return {"x": x, "out": out, **channels, "scales": b.zeros((2,)), "biases": b.zeros((2,)), **scalars}
 

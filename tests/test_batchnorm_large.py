@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from darkbn.activations import Activation
 from darkbn.backend import get_backend
 
 #: Just above 16 MiB; rows end in the middle of a cache line.
@@ -31,7 +32,7 @@ def parameters() -> dict[str, np.ndarray]:
 
 def train(x: np.ndarray, out: np.ndarray, threads: int) -> dict[str, np.ndarray]:
     p = parameters()
-    get_backend("cpu").batchnorm.forward_train(x, out, *p.values(), 0.99, 1, 1, 1e-5, 0, threads)
+    get_backend("cpu").batchnorm.forward_train(x, out, *p.values(), 0.99, 1, 1, 1e-5, 0, Activation.LINEAR, threads)
     return p
 
 
@@ -79,7 +80,7 @@ def test_variance_far_from_zero(shape: tuple[int, ...]) -> None:
     mean, variance, one = np.zeros(n, np.float32), np.zeros(n, np.float32), np.ones(n, np.float32)
     rolling = np.zeros(n, np.float32), np.zeros(n, np.float32)
     get_backend("cpu").batchnorm.forward_train(
-        far, np.empty_like(far), mean, variance, *rolling, one, one, 0.9, 0, 1, 1e-5, 0, 2
+        far, np.empty_like(far), mean, variance, *rolling, one, one, 0.9, 0, 1, 1e-5, 0, Activation.LINEAR, 2
     )
     exact = far.astype(np.float64).var(axis=(0, 2))
     assert np.abs(variance / exact - 1).max() < 1e-4

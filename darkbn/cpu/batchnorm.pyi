@@ -14,6 +14,7 @@ def forward_train(
     rolling_ddof: int,
     epsilon: float,
     epsilon_outside: int,
+    activation: int,
     threads: int,
 ) -> None: ...
 def forward(
@@ -33,6 +34,7 @@ def backward(
     mean: Array,
     variance: Array,
     scales: Array,
+    biases: Array,
     scale_updates: Array | None,
     bias_updates: Array | None,
     mean_delta: Array,
@@ -44,6 +46,7 @@ def backward(
     statistics_epsilon: float,
     statistics_epsilon_outside: int,
     gradient_ddof: int,
+    activation: int,
     threads: int,
 ) -> None: ...
 def mean(x: Array, mean: Array, threads: int) -> None: ...

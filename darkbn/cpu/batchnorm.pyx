@@ -24,22 +24,26 @@ cdef extern from "darkbn/batchnorm.h" nogil:
     bint darkbn_is_far(darkbn_moments m, float shift)
     enum:
         DARKBN_AFFINE, DARKBN_AFFINE_STREAM, DARKBN_GRADIENT
+    ctypedef struct darkbn_gate:
+        float scale, offset, below
+        int kind
     ctypedef struct darkbn_work:
         int kind
         const float *x
         float *out
         float center, scale, slope, offset
+        darkbn_gate gate
     float darkbn_guess(const float* x, Py_ssize_t batch, Py_ssize_t step, Py_ssize_t spatial)
     int darkbn_pieces(Py_ssize_t batch, Py_ssize_t spatial)
     darkbn_piece darkbn_piece_of(Py_ssize_t batch, Py_ssize_t spatial, int pieces, Py_ssize_t index)
     darkbn_sums darkbn_add_sums(const darkbn_sums* sums, int n)
     void darkbn_piece_work(const darkbn_work* work, Py_ssize_t step, darkbn_piece p)
     darkbn_sums darkbn_piece_sums(
-        const float* x, const float* delta, Py_ssize_t batch, Py_ssize_t step, Py_ssize_t spatial, float shift,
-        const darkbn_work* work, int pieces, Py_ssize_t index)
+        const float* x, float* delta, Py_ssize_t batch, Py_ssize_t step, Py_ssize_t spatial, float shift,
+        const darkbn_gate* gate, const darkbn_work* work, int pieces, Py_ssize_t index)
     darkbn_sums darkbn_plane_sums(
-        const float* x, const float* delta, Py_ssize_t batch, Py_ssize_t step, Py_ssize_t spatial, float shift,
-        const darkbn_work* work)
+        const float* x, float* delta, Py_ssize_t batch, Py_ssize_t step, Py_ssize_t spatial, float shift,
+        const darkbn_gate* gate, const darkbn_work* work)
     darkbn_moments darkbn_plane_moments(
         const float* x, Py_ssize_t batch, Py_ssize_t step, Py_ssize_t spatial, const darkbn_work* work)
     void darkbn_tile_moments(
@@ -52,8 +56,21 @@ cdef extern from "darkbn/batchnorm.h" nogil:
     void darkbn_gradient_columns(
         const float* x, float* delta, int n, const float* center, const float* scale, const float* slope,
         const float* offset)
+    void darkbn_columns_backward(
+        const float* x, float* delta, int n, const float* center, const float* scale, const float* offset, int kind)
     double darkbn_inverse_root(double variance, double epsilon, bint outside)
     double darkbn_inverse_root_slope(double variance, double epsilon, bint outside)
+
+
+cdef extern from "darkbn/activation_kinds.h" nogil:
+    enum:
+        DARKBN_LINEAR
+    bint darkbn_is_two_lines(long long kind)
+    float darkbn_slope_below(long long kind)
+
+
+cdef extern from "darkbn/activation_rows.h" nogil:
+    void darkbn_activate(const float* x, float* out, Py_ssize_t n, int kind)
 
 
 cdef extern from "darkbn/reduce.h" nogil:
@@ -90,6 +107,13 @@ cdef inline Shape shape_of(const float[:, :, ::1] x) noexcept nogil:
     return s
 
 
+cdef inline darkbn_gate gate_of(int activation) noexcept nogil:
+    """How an activation is computed with the normalization: as two lines, or after it."""
+    if darkbn_is_two_lines(activation):
+        return darkbn_gate(0, 0, darkbn_slope_below(activation), DARKBN_LINEAR)
+    return darkbn_gate(0, 0, 1, activation)
+
+
 cdef inline int affine_kind(Shape s, const float* x, const float* out) noexcept nogil:
     """Whether `out` is written past the caches: it would not stay in them, and is not in them as `x`."""
     if s.batch * s.step >= DARKBN_STREAM_FROM and s.spatial >= LONG and x != out:
@@ -109,11 +133,12 @@ cdef struct Training:
     const float *biases
     double decay, ddof, rolling_ddof, epsilon
     bint outside
+    int activation
 
 
 cdef inline darkbn_work train_channel(Training* t, Py_ssize_t channel, darkbn_moments m) noexcept nogil:
     """Statistics of a channel, stored and rolled; returns how to normalize it, without arrays."""
-    cdef darkbn_work affine = darkbn_work(DARKBN_AFFINE, NULL, NULL, 0, 0, 0, 0)
+    cdef darkbn_work affine = darkbn_work(DARKBN_AFFINE, NULL, NULL, 0, 0, 0, 0, gate_of(t.activation))
     cdef double variance = m.squares / (m.count - t.ddof)
     cdef double scale = t.scales[channel] * darkbn_inverse_root(variance, t.epsilon, t.outside)
     t.mean[channel] = <float>m.mean
@@ -129,7 +154,8 @@ cdef inline darkbn_work train_channel(Training* t, Py_ssize_t channel, darkbn_mo
 
 
 cdef void apply_tile(
-        const float* x, float* out, Shape s, Py_ssize_t channels, const darkbn_work* affine) noexcept nogil:
+        const float* x, float* out, Shape s, Py_ssize_t channels, const darkbn_work* affine, int activation
+) noexcept nogil:
     cdef float center[DARKBN_COLUMNS]
     cdef float scale[DARKBN_COLUMNS]
     cdef float offset[DARKBN_COLUMNS]
@@ -140,6 +166,8 @@ cdef void apply_tile(
     for b in range(s.batch):
         darkbn_affine_columns(
             x + b * s.step, out + b * s.step, <int>(channels * s.spatial), center, scale, offset)
+        if activation != DARKBN_LINEAR:
+            darkbn_activate(out + b * s.step, out + b * s.step, channels * s.spatial, activation)
 
 
 cdef void train_tile(const float* x, float* out, Shape s, Py_ssize_t first, Training* t) noexcept nogil:
@@ -154,7 +182,7 @@ cdef void train_tile(const float* x, float* out, Shape s, Py_ssize_t first, Trai
         for i in range(c * s.spatial + 1, (c + 1) * s.spatial):
             channel = darkbn_join(channel, moments[i])
         affine[c] = train_channel(t, first + c, channel)
-    apply_tile(x + offset, out + offset, s, channels, affine)
+    apply_tile(x + offset, out + offset, s, channels, affine, t.activation)
 
 
 # What a pass with given statistics needs besides x and out; scales and biases may be NULL (1 and 0).
@@ -169,7 +197,7 @@ cdef struct Statistics:
 
 cdef inline darkbn_work statistics_channel(Statistics* t, Py_ssize_t channel) noexcept nogil:
     """How to normalize a channel, without arrays."""
-    cdef darkbn_work affine = darkbn_work(DARKBN_AFFINE, NULL, NULL, 0, 0, 0, 0)
+    cdef darkbn_work affine = darkbn_work(DARKBN_AFFINE, NULL, NULL, 0, 0, 0, 0, gate_of(DARKBN_LINEAR))
     cdef double inverse = darkbn_inverse_root(t.variance[channel], t.epsilon, t.outside)
     affine.center = t.mean[channel]
     affine.scale = <float>(inverse * t.scales[channel] if t.scales else inverse)
@@ -182,7 +210,7 @@ cdef void statistics_tile(const float* x, float* out, Shape s, Py_ssize_t first,
     cdef Py_ssize_t channels = min(s.tile, s.channels - first), c
     for c in range(channels):
         affine[c] = statistics_channel(t, first + c)
-    apply_tile(x + first * s.spatial, out + first * s.spatial, s, channels, affine)
+    apply_tile(x + first * s.spatial, out + first * s.spatial, s, channels, affine, DARKBN_LINEAR)
 
 
 cdef void statistics_plane(const float* x, float* out, Shape s, Py_ssize_t plane, Statistics* t) noexcept nogil:
@@ -233,6 +261,7 @@ cdef struct Backward:
     const float *mean
     const float *variance
     const float *scales
+    const float *biases
     float *scale_updates
     float *bias_updates
     float *mean_delta
@@ -240,11 +269,20 @@ cdef struct Backward:
     double epsilon, gradient_epsilon, statistics_epsilon
     bint outside, gradient_outside, statistics_outside
     double size, gradient_ddof
+    int activation
+
+
+cdef inline darkbn_gate backward_gate(Backward* t, Py_ssize_t channel) noexcept nogil:
+    """How delta goes back through the activation of a channel."""
+    cdef darkbn_gate gate = gate_of(t.activation)
+    gate.scale = <float>(t.scales[channel] * darkbn_inverse_root(t.variance[channel], t.epsilon, t.outside))
+    gate.offset = t.biases[channel]
+    return gate
 
 
 cdef inline darkbn_work backward_channel(Backward* t, Py_ssize_t channel, darkbn_sums sums) noexcept nogil:
     """Updates of a channel from the sums of delta; returns how delta changes, without arrays."""
-    cdef darkbn_work gradient = darkbn_work(DARKBN_GRADIENT, NULL, NULL, 0, 0, 0, 0)
+    cdef darkbn_work gradient = darkbn_work(DARKBN_GRADIENT, NULL, NULL, 0, 0, 0, 0, backward_gate(t, channel))
     cdef double variance = t.variance[channel], scale = t.scales[channel]
     cdef double mean_delta = -scale * sums.first * darkbn_inverse_root(
         variance, t.statistics_epsilon, t.statistics_outside)
@@ -282,12 +320,21 @@ cdef void gradient_tile(
 cdef void backward_tile(const float* x, float* delta, Shape s, Py_ssize_t first, Backward* t) noexcept nogil:
     cdef darkbn_sums products[DARKBN_COLUMNS]
     cdef float center[DARKBN_COLUMNS]
+    cdef float scale[DARKBN_COLUMNS]
+    cdef float bias[DARKBN_COLUMNS]
     cdef darkbn_work gradient[DARKBN_COLUMNS]
-    cdef Py_ssize_t channels = min(s.tile, s.channels - first), c, i, offset = first * s.spatial
+    cdef Py_ssize_t channels = min(s.tile, s.channels - first), c, i, b, offset = first * s.spatial
     cdef darkbn_sums channel
+    cdef darkbn_gate gate
     for c in range(channels):
+        gate = backward_gate(t, first + c)
         for i in range(c * s.spatial, (c + 1) * s.spatial):
-            center[i] = t.mean[first + c]
+            center[i], scale[i], bias[i] = t.mean[first + c], gate.scale, gate.offset
+    if t.activation != DARKBN_LINEAR:
+        for b in range(s.batch):
+            i = b * s.step + offset
+            darkbn_columns_backward(
+                x + i, delta + i, <int>(channels * s.spatial), center, scale, bias, t.activation)
     darkbn_tile_products(
         x + offset, delta + offset, center, s.batch, s.step, <int>(channels * s.spatial), products)
     for c in range(channels):
@@ -318,21 +365,23 @@ cdef darkbn_work measure(Pass* p, Py_ssize_t channel, const darkbn_work* before)
     """Sums of a channel, and meanwhile the work on the one before; returns the work on this one."""
     cdef Shape s = p.s
     cdef Py_ssize_t at = channel * s.spatial
+    cdef darkbn_gate gate
     if p.backward == NULL:
         return work_of(p, channel, train_channel(
             p.training, channel, darkbn_plane_moments(p.x + at, s.batch, s.step, s.spatial, before)))
+    gate = backward_gate(p.backward, channel)
     return work_of(p, channel, backward_channel(p.backward, channel, darkbn_plane_sums(
-        p.x + at, p.out + at, s.batch, s.step, s.spatial, p.backward.mean[channel], before)))
+        p.x + at, p.out + at, s.batch, s.step, s.spatial, p.backward.mean[channel], &gate, before)))
 
 
 cdef darkbn_sums sums_together(
-        const float* x, const float* delta, Shape s, float shift, const darkbn_work* before,
+        const float* x, float* delta, Shape s, float shift, const darkbn_gate* gate, const darkbn_work* before,
         int threads) noexcept nogil:
     """darkbn_plane_sums by several threads."""
     cdef darkbn_sums sums[DARKBN_MAX_PIECES]
     cdef Py_ssize_t i
     for i in prange(s.pieces, num_threads=threads, schedule="static"):
-        sums[i] = darkbn_piece_sums(x, delta, s.batch, s.step, s.spatial, shift, before, s.pieces, i)
+        sums[i] = darkbn_piece_sums(x, delta, s.batch, s.step, s.spatial, shift, gate, before, s.pieces, i)
     return darkbn_add_sums(sums, s.pieces)
 
 
@@ -343,14 +392,16 @@ cdef darkbn_work measure_together(
     cdef const float* x = p.x + channel * s.spatial
     cdef float shift
     cdef darkbn_moments m
+    cdef darkbn_gate gate
     if p.backward != NULL:
+        gate = backward_gate(p.backward, channel)
         return work_of(p, channel, backward_channel(p.backward, channel, sums_together(
-            x, p.out + channel * s.spatial, s, p.backward.mean[channel], before, threads)))
+            x, p.out + channel * s.spatial, s, p.backward.mean[channel], &gate, before, threads)))
     shift = darkbn_guess(x, s.batch, s.step, s.spatial)
-    m = darkbn_shifted_moments(sums_together(x, NULL, s, shift, before, threads), s.size, shift)
+    m = darkbn_shifted_moments(sums_together(x, NULL, s, shift, NULL, before, threads), s.size, shift)
     if darkbn_is_far(m, shift):
         shift = <float>m.mean
-        m = darkbn_shifted_moments(sums_together(x, NULL, s, shift, NULL, threads), s.size, shift)
+        m = darkbn_shifted_moments(sums_together(x, NULL, s, shift, NULL, NULL, threads), s.size, shift)
     return work_of(p, channel, train_channel(p.training, channel, m))
 
 
@@ -386,7 +437,8 @@ cdef void all_channels(Pass* p, int threads) noexcept nogil:
 def forward_train(
         const float[:, :, ::1] x, float[:, :, ::1] out, float[::1] mean, float[::1] variance,
         float[::1] rolling_mean, float[::1] rolling_variance, const float[::1] scales, const float[::1] biases,
-        double rolling_decay, int ddof, int rolling_ddof, double epsilon, bint epsilon_outside, int threads):
+        double rolling_decay, int ddof, int rolling_ddof, double epsilon, bint epsilon_outside, int activation,
+        int threads):
     cdef Shape s = shape_of(x)
     cdef Training t
     cdef Pass p
@@ -399,34 +451,38 @@ def forward_train(
     t.rolling_mean, t.rolling_variance = &rolling_mean[0], &rolling_variance[0]
     t.scales, t.biases = &scales[0], &biases[0]
     t.decay, t.ddof, t.rolling_ddof = rolling_decay, ddof, rolling_ddof
-    t.epsilon, t.outside = epsilon, epsilon_outside
+    t.epsilon, t.outside, t.activation = epsilon, epsilon_outside, activation
     if s.tile:
         for i in prange(s.tiles, nogil=True, num_threads=threads, schedule="static", use_threads_if=s.parallel):
             train_tile(source, target, s, i * s.tile, &t)
     else:
-        p = Pass(s, source, target, &t, NULL, affine_kind(s, source, target))
+        # Other activations follow while the values are in the cache: they must not be written past it.
+        p = Pass(
+            s, source, target, &t, NULL,
+            affine_kind(s, source, target) if darkbn_is_two_lines(activation) else DARKBN_AFFINE)
         with nogil:
             all_channels(&p, threads)
 
 
 def backward(
         const float[:, :, ::1] x, float[:, :, ::1] delta, const float[::1] mean, const float[::1] variance,
-        const float[::1] scales, float[::1] scale_updates, float[::1] bias_updates, float[::1] mean_delta,
-        float[::1] variance_delta, double epsilon, bint epsilon_outside, double gradient_epsilon,
+        const float[::1] scales, const float[::1] biases, float[::1] scale_updates, float[::1] bias_updates,
+        float[::1] mean_delta, float[::1] variance_delta, double epsilon, bint epsilon_outside, double gradient_epsilon,
         bint gradient_epsilon_outside, double statistics_epsilon, bint statistics_epsilon_outside,
-        int gradient_ddof, int threads):
+        int gradient_ddof, int activation, int threads):
     cdef Shape s = shape_of(x)
     cdef Py_ssize_t i
     cdef Pass p
     if s.batch == 0 or s.step == 0:
         return
     cdef Backward t = Backward(
-        mean=&mean[0], variance=&variance[0], scales=&scales[0],
+        mean=&mean[0], variance=&variance[0], scales=&scales[0], biases=&biases[0],
         scale_updates=NULL, bias_updates=NULL,
         mean_delta=&mean_delta[0], variance_delta=&variance_delta[0],
         epsilon=epsilon, gradient_epsilon=gradient_epsilon, statistics_epsilon=statistics_epsilon,
         outside=epsilon_outside, gradient_outside=gradient_epsilon_outside,
-        statistics_outside=statistics_epsilon_outside, size=s.size, gradient_ddof=gradient_ddof)
+        statistics_outside=statistics_epsilon_outside, size=s.size, gradient_ddof=gradient_ddof,
+        activation=activation)
     if scale_updates is not None:
         t.scale_updates = &scale_updates[0]
     if bias_updates is not None:
@@ -466,8 +522,8 @@ def backward_scale(const float[:, :, ::1] x_norm, const float[:, :, ::1] delta, 
     cdef Py_ssize_t channel
     for channel in prange(s.channels, nogil=True, num_threads=threads, schedule="static"):
         scale_updates[channel] += <float>darkbn_plane_sums(
-            &x_norm[0, 0, 0] + channel * s.spatial, &delta[0, 0, 0] + channel * s.spatial, s.batch, s.step, s.spatial,
-            0, NULL).second
+            &x_norm[0, 0, 0] + channel * s.spatial, <float*>&delta[0, 0, 0] + channel * s.spatial, s.batch, s.step,
+            s.spatial, 0, NULL, NULL).second
 
 
 def mean_delta(
@@ -490,8 +546,8 @@ def variance_delta(
     cdef Py_ssize_t channel
     for channel in prange(s.channels, nogil=True, num_threads=threads, schedule="static"):
         variance_delta[channel] = <float>(darkbn_plane_sums(
-            &x[0, 0, 0] + channel * s.spatial, &delta[0, 0, 0] + channel * s.spatial, s.batch, s.step, s.spatial,
-            mean[channel], NULL).second
+            &x[0, 0, 0] + channel * s.spatial, <float*>&delta[0, 0, 0] + channel * s.spatial, s.batch, s.step,
+            s.spatial, mean[channel], NULL, NULL).second
             * darkbn_inverse_root_slope(variance[channel], epsilon, epsilon_outside))
 
 
@@ -506,5 +562,6 @@ def normalize_delta(
         work = darkbn_work(
             DARKBN_GRADIENT, &x[0, 0, 0] + channel * s.spatial, &delta[0, 0, 0] + channel * s.spatial, mean[channel],
             <float>darkbn_inverse_root(variance[channel], epsilon, epsilon_outside),
-            <float>(variance_delta[channel] * 2.0 / (s.size - ddof)), <float>(mean_delta[channel] / s.size))
+            <float>(variance_delta[channel] * 2.0 / (s.size - ddof)), <float>(mean_delta[channel] / s.size),
+            gate_of(DARKBN_LINEAR))
         darkbn_piece_work(&work, s.step, darkbn_piece(0, s.batch, 0, s.spatial))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from darkbn.activations import Activation
 from darkbn.backend import Backend, get_backend
 from darkbn.conventions import BatchNormConvention
 from darkbn.cpu import thread_count
@@ -187,6 +188,7 @@ def forward_train(
         c.rolling_ddof,
         c.epsilon,
         int(c.epsilon_outside),
+        Activation.LINEAR,
         thread_count(None),
     )
     return out, Statistics(mean, variance, c.epsilon)
@@ -213,6 +215,7 @@ def backward_train(at: Layout, x: Array, delta: Array, scales: Array, s: Statist
         s.mean,
         s.variance,
         scales,
+        at.zeros(),
         scale_updates,
         bias_updates,
         at.zeros(),
@@ -221,6 +224,7 @@ def backward_train(at: Layout, x: Array, delta: Array, scales: Array, s: Statist
         *place,
         *place,
         0,
+        Activation.LINEAR,
         thread_count(None),
     )
     return scale_updates, bias_updates

@@ -25,7 +25,7 @@ def _by_channel(l: Layer, array: Any) -> Any:
 def activate_array(l: Layer, net: NetworkState) -> None:
     """l.output = activation(l.output) in place; keeps the input when training and the gradient needs it."""
     kind, kernels = CODES[l.activation], l.backend.activation
-    keep = net.train and needs_input(kind)
+    keep = net.batch_statistics and needs_input(kind)  # frozen layers have no way back
     if kind in CHANNEL_KINDS:
         if keep:
             l.activation_input[...] = l.output

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from darkbn.activations import CODES
 from darkbn.conventions import BatchNormConvention
 from darkbn.errors import DtypeError, NonFiniteError, ShapeError, TrainingError
 from darkbn.layers.base import Buffer, Context, Layer, Role, apply_updates
@@ -36,6 +37,16 @@ class BatchNormalized(Layer):
 
     #: Whether its statistics are averaged over the passes of an iteration (batch_normalize=2).
     cross_iteration: bool = False
+    #: Name of the activation that follows the normalization.
+    activation: str = "linear"
+    #: Whether normalization and activation are one pass in training; set by layers that ask `activated`.
+    joins_activation: bool = False
+    _joined: bool = False
+
+    @property
+    def activated(self) -> bool:
+        """Whether the activation was part of the last pass of normalization, and is of the way back through it."""
+        return self._joined
 
     @property
     def convention(self) -> BatchNormConvention:
@@ -146,10 +157,12 @@ def forward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
     else:
         x = l.x if net.batch_statistics else l.output
     source, out, c = _by_channel(l, x), _by_channel(l, l.output), l.convention
+    l._joined = False
     if not net.batch_statistics:
         statistics, root = (l.rolling_mean, l.rolling_variance), (c.epsilon, int(c.epsilon_outside))
         l.backend.batchnorm.forward(source, out, *statistics, l.scales, l.biases, *root, net.threads)
         return
+    l._joined = l.joins_activation
     _require_several_values(l, source)
     kept = (l.rolling_mean, l.rolling_variance, *((l.m_cbn_avg, l.v_cbn_avg) if l.cross_iteration else ()))
     with _finite(l, net, "x", (l.mean, l.variance), kept):
@@ -176,8 +189,14 @@ def _normalize_by_batch(l: Any, source: Any, out: Any, net: NetworkState) -> Non
         c.ddof,
         c.rolling_ddof,
         *root,
+        _activation(l),
         net.threads,
     )
+
+
+def _activation(l: BatchNormalized) -> int:
+    """Code of the activation that is part of the kernel."""
+    return CODES[l.activation] if l.activated else CODES["linear"]
 
 
 def _own_input(l: BatchnormLayer, net: NetworkState) -> Any:
@@ -258,6 +277,7 @@ def backward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
             l.mean,
             l.variance,
             l.scales,
+            l.biases,
             l.scale_updates if c.trains_scales else None,
             l.bias_updates if c.trains_biases else None,
             l.mean_delta,
@@ -269,6 +289,7 @@ def backward_batchnorm_layer(l: BatchNormalized, net: NetworkState) -> None:
             g.statistics_epsilon,
             int(g.statistics_epsilon_outside),
             g.ddof,
+            _activation(l),
             net.threads,
         )
     if isinstance(l, BatchnormLayer) and net.delta is not None:

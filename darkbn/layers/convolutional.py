@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from darkbn.activations import activation_option
+from darkbn.activations import CODES, activation_option, mixes_channels
 from darkbn.algorithms import Algorithm, training_algorithm
 from darkbn.layers import batchnorm
 from darkbn.layers.activation import activate_array, activation_buffers, gradient_array
@@ -107,6 +107,10 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
         kernels = self.n * context.c // self.groups
         self.deformation = deformation_of(options, kernels, context)
         self._excitement: tuple[Any, float] | None = None
+        # Excitement changes the output that the activation's gradient is taken at.
+        pointwise = not mixes_channels(CODES[options.activation])
+        excited = options.assisted_excitation or self.cross_iteration
+        self.joins_activation = self.batch_normalize and pointwise and not excited
         super().__init__(options, context)
 
     @classmethod
@@ -158,8 +162,9 @@ class ConvolutionalLayer(batchnorm.BatchNormalized):
             Buffer("biases", (self.n,), Role.PARAMETER),
             Buffer("bias_updates", (self.n,), Role.UPDATE, training=True),
             *self.output_buffers(),
-            *activation_buffers(self.activation, self.output_shape),
         ]
+        if not self.joins_activation:
+            found += activation_buffers(self.activation, self.output_shape)
         if self.batch_normalize:
             found += batchnorm.channel_buffers(self.n, self.convention)
             found += batchnorm.cross_iteration_buffers(self.n) if self.cross_iteration else []
@@ -310,7 +315,8 @@ def forward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> Non
     )
     if l.batch_normalize:
         batchnorm.forward_batchnorm_layer(l, net)
-    activate_array(l, net)
+    if not l.activated:
+        activate_array(l, net)
     if l.options.assisted_excitation and net.train:
         l._excitement = excite_output(l, net)
 
@@ -322,7 +328,8 @@ def backward_convolutional_layer(l: ConvolutionalLayer, net: NetworkState) -> No
         l._excitement = None
     if l.options.smooth:
         smooth_output(l)
-    gradient_array(l, net)
+    if not l.activated:
+        gradient_array(l, net)
     if l.batch_normalize:
         batchnorm.backward_batchnorm_layer(l, net)
     else:

@@ -119,6 +119,7 @@ class RecurrentLayer(Layer):
         context = replace(self.context, h=self.h, w=self.w, c=c, inputs=self.h * self.w * c)
         part = ConvolutionalLayer.build(ConvolutionalOptions(**options, **self._inherited()), context)
         assert isinstance(part, ConvolutionalLayer)
+        part.joins_activation = False  # the way back through time takes them apart
         self.require_same_size(part)
         return part
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from darkbn.activations import Activation, needs_input
+from darkbn.reference.activation import forward_to, gradient
 from darkbn.signature import Array
 
 
@@ -53,12 +55,14 @@ def forward_train(
     rolling_ddof: int,
     epsilon: float,
     epsilon_outside: int,
+    activation: int,
     threads: int,
 ) -> None:
-    """Normalize by the batch's own statistics and fold them into the rolling ones.
+    """Normalize by the batch's own statistics and fold them into the rolling ones; then an activation.
 
-    mean = sum(x)/N, variance = sum((x - mean)^2)/(N - ddof), out = scales*(x - mean)/root(variance) + biases,
-    rolling = decay*rolling + (1 - decay)*(mean; variance divided by N - rolling_ddof). `out` may be `x`.
+    mean = sum(x)/N, variance = sum((x - mean)^2)/(N - ddof), z = scales*(x - mean)/root(variance) + biases,
+    out = activation(z), rolling = decay*rolling + (1 - decay)*(mean; variance divided by N - rolling_ddof).
+    `activation` is a code of those that work on single values; LINEAR for none. `out` may be `x`.
     N must be larger than both ddofs.
     """
     values, size = x.astype(np.float64), _size(x)
@@ -70,7 +74,7 @@ def forward_train(
     rolling_mean[...] = rolling_decay * rolling_mean + (1 - rolling_decay) * exact_mean
     rolling_variance[...] = rolling_decay * rolling_variance + (1 - rolling_decay) * squares / (size - rolling_ddof)
     factor = scales * _inverse_root(squares / (size - ddof), epsilon, epsilon_outside)
-    out[...] = centered * _by_channel(factor) + _by_channel(biases)
+    forward_to(centered * _by_channel(factor) + _by_channel(biases), out, activation, threads)
 
 
 def forward(
@@ -95,6 +99,7 @@ def backward(
     mean: Annotated[Array, "in c"],
     variance: Annotated[Array, "in c"],
     scales: Annotated[Array, "in c"],
+    biases: Annotated[Array, "in c"],
     scale_updates: Annotated[Array | None, "io? c"],
     bias_updates: Annotated[Array | None, "io? c"],
     mean_delta: Annotated[Array, "out c"],
@@ -106,10 +111,12 @@ def backward(
     statistics_epsilon: float,
     statistics_epsilon_outside: int,
     gradient_ddof: int,
+    activation: int,
     threads: int,
 ) -> None:
     """delta becomes the gradient by x; the updates of scales and biases are added to, where they are given.
 
+    First delta *= derivative of the activation at z = scales*(x - mean)/root(variance) + biases, computed again from x.
     With g = scales*delta and the roots of the variance with their own epsilons:
 
     scale_updates += sum(delta*(x - mean)/root(variance)), bias_updates += sum(delta)
@@ -119,6 +126,12 @@ def backward(
     """
     size = _size(x)
     centered = x.astype(np.float64) - _by_channel(mean)
+    if activation != Activation.LINEAR:
+        factor = scales * _inverse_root(variance, epsilon, epsilon_outside)
+        z = centered * _by_channel(factor) + _by_channel(biases)
+        if not needs_input(activation):
+            forward_to(z, z, activation, threads)
+        gradient(z, delta, activation, threads)
     total, product = _sum(delta), _sum(delta * centered)
     if bias_updates is not None:
         bias_updates += total

@@ -6,7 +6,11 @@
  *
  * The moments of a thread come from packs of 16 values, each swept twice in registers: digits do not cancel however
  * far the mean is from 0. Means are kept as the sum of two floats where they are subtracted.
+ *
+ * Activations of two lines (leaky, relu) are part of the sweeps: `below` is their slope where the normalized value is not
+ * above 0, 1 for none. Others have a kernel of their own on the way back, batchnorm_activation_gradient.
  */
+#include "darkbn/activation_kinds.h"
 #include "channel.cuh"
 
 /* Values of a channel that fit into a block's shared memory. */
@@ -106,6 +110,9 @@ struct Affine {
 
 DEVICE float affine(const Affine &a, float x) { return ((x - a.high) - a.low) * a.factor + a.bias; }
 
+/* z where it is above 0, below * z elsewhere. */
+DEVICE float two_lines(float z, float below) { return z > 0.0f ? z : below * z; }
+
 DEVICE Affine affine_of(double mean, double factor, float bias)
 {
     const float high = (float)mean;
@@ -141,7 +148,7 @@ DEVICE Affine finish_channel(const Channel &l, i64 c, const Moments &all, bool w
     {mean, variance, rolling_mean, rolling_variance, scales, biases, decay, epsilon, ddof, rolling_ddof, outside}
 
 /* One block per channel of at most SMALL values: one sweep. */
-KERNEL batchnorm_forward_small(const float *x, float *out, i64 b, i64 c, i64 s, CHANNEL_PARAMETERS)
+KERNEL batchnorm_forward_small(const float *x, float *out, i64 b, i64 c, i64 s, CHANNEL_PARAMETERS, float below)
 {
     __shared__ float values[SMALL];
     const Channel l = CHANNEL;
@@ -164,7 +171,7 @@ KERNEL batchnorm_forward_small(const float *x, float *out, i64 b, i64 c, i64 s, 
     const Affine a = finish_channel(l, channel, block_moments(own), threadIdx.x == 0);
     kept = threadIdx.x;
     for (Walk w = walk_part(b, c, s, 1, 0, 1); going(w); step(w), kept += THREADS)
-        out[channel * s + offset(w)] = affine(a, values[kept]);
+        out[channel * s + offset(w)] = two_lines(affine(a, values[kept]), below);
 }
 
 /* partial[(channel * parts + part) * 3]: moments of a part of a channel. */
@@ -202,25 +209,26 @@ KERNEL batchnorm_finish(const double *partial, float4 *affines, i64 c, i64 parts
 }
 
 template <int WIDTH>
-DEVICE void apply(const float *x, float *out, Walk w, const Affine &a)
+DEVICE void apply(const float *x, float *out, Walk w, const Affine &a, float below)
 {
     for (; going(w); step(w)) {
         Pack<WIDTH> pack = load<WIDTH>(x + offset(w));
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) pack.v[i] = affine(a, pack.v[i]);
+        for (int i = 0; i < WIDTH; ++i) pack.v[i] = two_lines(affine(a, pack.v[i]), below);
         store(out + offset(w), pack);
     }
 }
 
-KERNEL batchnorm_apply(const float *x, float *out, const float4 *affines, i64 b, i64 c, i64 s, i64 parts, i64 wide)
+KERNEL batchnorm_apply(const float *x, float *out, const float4 *affines, i64 b, i64 c, i64 s, i64 parts, i64 wide,
+                       float below)
 {
     const i64 channel = blockIdx.x / parts, part = blockIdx.x % parts;
     const float4 four = affines[channel];
     const Affine a = {four.x, four.y, four.z, four.w};
     const float *from = x + channel * s;
     float *to = out + channel * s;
-    if (wide) apply<4>(from, to, walk_part(b, c, s, 4, part, parts), a);
-    else apply<1>(from, to, walk_part(b, c, s, 1, part, parts), a);
+    if (wide) apply<4>(from, to, walk_part(b, c, s, 4, part, parts), a, below);
+    else apply<1>(from, to, walk_part(b, c, s, 1, part, parts), a, below);
 }
 
 /* With given statistics; scales and biases may be NULL (1 and 0). */
@@ -232,13 +240,34 @@ KERNEL batchnorm_forward(const float *x, float *out, const float *mean, const fl
     const Affine a = affine_of(mean[channel], scales ? scales[channel] * root : root, biases ? biases[channel] : 0);
     const float *from = x + channel * s;
     float *to = out + channel * s;
-    if (wide) apply<4>(from, to, walk_part(b, c, s, 4, part, parts), a);
-    else apply<1>(from, to, walk_part(b, c, s, 1, part, parts), a);
+    if (wide) apply<4>(from, to, walk_part(b, c, s, 4, part, parts), a, 1.0f);
+    else apply<1>(from, to, walk_part(b, c, s, 1, part, parts), a, 1.0f);
 }
 
-/* Sums over part of a channel of delta and of delta * (x - mean); x and mean may be NULL, then only the first. */
+/* How delta goes back through two lines of z = (x - mean) * factor + bias. */
+struct Gate {
+    float factor, bias, below;
+};
+
+DEVICE Gate gate_of(const float *variance, const float *scales, const float *biases, i64 channel, float epsilon,
+                    i64 outside, float below)
+{
+    if (below == 1.0f) return {0, 0, 1};
+    return {(float)(scales[channel] * inverse_root(variance[channel], epsilon, outside)), biases[channel], below};
+}
+
+/* delta, d being x - mean. */
+DEVICE float gated(const Gate &g, float delta, float d) { return d * g.factor + g.bias > 0.0f ? delta : delta * g.below; }
+
+#define GATE_PARAMETERS \
+    const float *variance, const float *scales, const float *biases, float epsilon, i64 outside, float below
+#define GATE gate_of(variance, scales, biases, channel, epsilon, outside, below)
+
+/* Sums over part of a channel of delta and of delta * (x - mean), delta gone back through the gate; x and mean may be
+ * NULL, then only the first. */
 template <int WIDTH>
-DEVICE void delta_sums(const float *x, const float *delta, float mean, Walk w, double &total, double &product)
+DEVICE void delta_sums(const float *x, const float *delta, float mean, const Gate &gate, Walk w, double &total,
+                       double &product)
 {
     while (going(w)) {
         float sum = 0, products = 0;
@@ -249,8 +278,9 @@ DEVICE void delta_sums(const float *x, const float *delta, float mean, Walk w, d
             const Pack<WIDTH> v = x ? load<WIDTH>(x + offset(w)) : d;
 #pragma unroll
             for (int i = 0; i < WIDTH; ++i) {
-                sum += d.v[i];
-                products += d.v[i] * (v.v[i] - mean);
+                const float off = v.v[i] - mean, own = gated(gate, d.v[i], off);
+                sum += own;
+                products += own * off;
             }
             step(w);
         }
@@ -261,13 +291,14 @@ DEVICE void delta_sums(const float *x, const float *delta, float mean, Walk w, d
 
 /* partial[(channel * parts + part) * 2]: the two sums. */
 KERNEL batchnorm_sums(const float *x, const float *delta, const float *mean, double *partial, i64 b, i64 c, i64 s,
-                      i64 parts, i64 wide)
+                      i64 parts, i64 wide, GATE_PARAMETERS)
 {
     const i64 channel = blockIdx.x / parts, part = blockIdx.x % parts;
     const float *v = x ? x + channel * s : NULL, *d = delta + channel * s, m = mean ? mean[channel] : 0;
+    const Gate gate = GATE;
     double total = 0, product = 0;
-    if (wide) delta_sums<4>(v, d, m, walk_part(b, c, s, 4, part, parts), total, product);
-    else delta_sums<1>(v, d, m, walk_part(b, c, s, 1, part, parts), total, product);
+    if (wide) delta_sums<4>(v, d, m, gate, walk_part(b, c, s, 4, part, parts), total, product);
+    else delta_sums<1>(v, d, m, gate, walk_part(b, c, s, 1, part, parts), total, product);
     total = block_sum(total);
     product = block_sum(product);
     if (threadIdx.x == 0) {
@@ -297,26 +328,53 @@ KERNEL batchnorm_finish_gradient(const double *partial, float4 *gradients, const
 }
 
 template <int WIDTH>
-DEVICE void move_delta(const float *x, float *delta, float mean, const float4 &g, Walk w)
+DEVICE void move_delta(const float *x, float *delta, float mean, const float4 &g, const Gate &gate, Walk w)
 {
     for (; going(w); step(w)) {
         const Pack<WIDTH> v = load<WIDTH>(x + offset(w));
         Pack<WIDTH> d = load<WIDTH>(delta + offset(w));
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) d.v[i] = d.v[i] * g.x + ((v.v[i] - mean) * g.y + g.z);
+        for (int i = 0; i < WIDTH; ++i) {
+            const float off = v.v[i] - mean;
+            d.v[i] = gated(gate, d.v[i], off) * g.x + (off * g.y + g.z);
+        }
         store(delta + offset(w), d);
     }
 }
 
 KERNEL batchnorm_gradient(const float *x, float *delta, const float *mean, const float4 *gradients, i64 b, i64 c, i64 s,
-                          i64 parts, i64 wide)
+                          i64 parts, i64 wide, GATE_PARAMETERS)
 {
     const i64 channel = blockIdx.x / parts, part = blockIdx.x % parts;
     const float4 g = gradients[channel];
     const float *v = x + channel * s, m = mean[channel];
     float *d = delta + channel * s;
-    if (wide) move_delta<4>(v, d, m, g, walk_part(b, c, s, 4, part, parts));
-    else move_delta<1>(v, d, m, g, walk_part(b, c, s, 1, part, parts));
+    const Gate gate = GATE;
+    if (wide) move_delta<4>(v, d, m, g, gate, walk_part(b, c, s, 4, part, parts));
+    else move_delta<1>(v, d, m, g, gate, walk_part(b, c, s, 1, part, parts));
+}
+
+#define DARKBN_CASE_BACK(code, name)                                                \
+    case code:                                                                      \
+        for (; going(w); step(w)) {                                                 \
+            const float z = affine(a, v[offset(w)]);                                \
+            d[offset(w)] *= darkbn_##name##_gradient(input ? z : darkbn_##name(z)); \
+        }                                                                           \
+        break;
+
+/* delta *= derivative of an activation at the normalized values. */
+KERNEL batchnorm_activation_gradient(const float *x, float *delta, const float *mean, const float *variance,
+                                     const float *scales, const float *biases, i64 b, i64 c, i64 s, i64 parts,
+                                     float epsilon, i64 outside, i64 kind)
+{
+    const i64 channel = blockIdx.x / parts, part = blockIdx.x % parts;
+    const double root = inverse_root(variance[channel], epsilon, outside);
+    const Affine a = affine_of(mean[channel], scales[channel] * root, biases[channel]);
+    const float *v = x + channel * s;
+    float *d = delta + channel * s;
+    const bool input = darkbn_gradient_needs_input(kind);
+    Walk w = walk_part(b, c, s, 1, part, parts);
+    switch (kind) { DARKBN_POINTWISE(DARKBN_CASE_BACK) }
 }
 
 /* gradients from the given deltas of the statistics, for batchnorm_gradient. */

@@ -5,7 +5,11 @@
  *
  * Both passes need two sums of one sweep: of d = x - shift and d * d, or of delta and delta * (x - mean). With the
  * mean of a few values as shift, hardly a digit of the variance cancels; where the guess was bad (darkbn_is_far), the
- * sweep is made again with the mean. */
+ * sweep is made again with the mean.
+ *
+ * Activations of two lines (leaky, relu) are part of both passes: `below` is their slope where the normalized value z is
+ * not above 0, 1 for none. Of others, the values are made of the output, and delta multiplied by the derivative, a piece
+ * at a time while it is in the cache. The backward pass computes z again from x. */
 #ifndef DARKBN_BATCHNORM_H
 #define DARKBN_BATCHNORM_H
 
@@ -14,6 +18,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "activation_kinds.h"
+#include "activation_rows.h"
 #include "loops.h"
 #include "stream.h"
 
@@ -39,6 +45,13 @@ typedef struct {
 
 typedef double darkbn_doubles __attribute__((vector_size(8 * DARKBN_V)));
 typedef int32_t darkbn_ints __attribute__((vector_size(4 * DARKBN_V)));
+
+/* How delta goes back through two lines: z = (x - mean) * scale + offset. `kind` is that of any other activation, LINEAR
+ * otherwise. */
+typedef struct {
+    float scale, offset, below;
+    int kind;
+} darkbn_gate;
 
 /* Moments from the sums of x - shift and of its square. */
 static inline darkbn_moments darkbn_shifted_moments(darkbn_sums sums, double count, double shift)
@@ -67,25 +80,35 @@ static inline darkbn_moments darkbn_join(darkbn_moments a, darkbn_moments b)
 
 /* --------------------------------------------------------------------------------------------- element by element */
 
-/* out = (x - center) * scale + offset */
+/* z where it is above 0, below * z elsewhere. */
+DARKBN_INLINE float darkbn_two_lines(float z, float below) { return z > 0.0f ? z : below * z; }
+
+DARKBN_INLINE darkbn_vec darkbn_select(darkbn_ints mask, darkbn_vec yes, darkbn_vec no)
+{
+    return (darkbn_vec)((mask & (darkbn_ints)yes) | (~mask & (darkbn_ints)no));
+}
+
+/* out = two lines of z = (x - center) * scale + offset */
 static inline void darkbn_affine_row(
-    const float *x, float *out, ptrdiff_t n, float center, float scale, float offset)
+    const float *x, float *out, ptrdiff_t n, float center, float scale, float offset, float below)
 {
     DARKBN_INDEPENDENT
-    for (ptrdiff_t i = 0; i < n; ++i) out[i] = (x[i] - center) * scale + offset;
+    for (ptrdiff_t i = 0; i < n; ++i) out[i] = darkbn_two_lines((x[i] - center) * scale + offset, below);
 }
 
 /* The same past the caches; darkbn_stream_end follows when all is done, it waits for the memory. */
 static inline void darkbn_affine_stream(
-    const float *x, float *out, ptrdiff_t n, float center, float scale, float offset)
+    const float *x, float *out, ptrdiff_t n, float center, float scale, float offset, float below)
 {
     ptrdiff_t i = darkbn_to_line(out) < n ? darkbn_to_line(out) : n;
     __builtin_prefetch(out + n, 1); /* the incomplete line there is stored to in the ordinary way */
-    darkbn_affine_row(x, out, i, center, scale, offset);
+    darkbn_affine_row(x, out, i, center, scale, offset, below);
     for (; i + 16 <= n; i += 16)
-        for (int k = 0; k < 16; k += DARKBN_V)
-            darkbn_stream(out + i + k, (darkbn_load(x + i + k) - center) * scale + offset);
-    darkbn_affine_row(x + i, out + i, n - i, center, scale, offset);
+        for (int k = 0; k < 16; k += DARKBN_V) {
+            const darkbn_vec z = (darkbn_load(x + i + k) - center) * scale + offset;
+            darkbn_stream(out + i + k, darkbn_select(z > 0.0f, z, below * z));
+        }
+    darkbn_affine_row(x + i, out + i, n - i, center, scale, offset, below);
 }
 
 static inline void darkbn_affine_columns(
@@ -95,12 +118,17 @@ static inline void darkbn_affine_columns(
     for (int i = 0; i < n; ++i) out[i] = (x[i] - center[i]) * scale[i] + offset[i];
 }
 
-/* delta = delta * scale + (x - center) * slope + offset */
+/* delta = delta * (gradient of two lines) * scale + (x - center) * slope + offset */
 static inline void darkbn_gradient_row(
-    const float *x, float *delta, ptrdiff_t n, float center, float scale, float slope, float offset)
+    const float *x, float *delta, ptrdiff_t n, float center, float scale, float slope, float offset,
+    const darkbn_gate *gate)
 {
+    const float z_scale = gate->scale, z_offset = gate->offset, below = gate->below;
     DARKBN_INDEPENDENT
-    for (ptrdiff_t i = 0; i < n; ++i) delta[i] = delta[i] * scale + ((x[i] - center) * slope + offset);
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        const float d = x[i] - center;
+        delta[i] = delta[i] * (d * z_scale + z_offset > 0.0f ? 1.0f : below) * scale + (d * slope + offset);
+    }
 }
 
 static inline void darkbn_gradient_columns(
@@ -141,23 +169,31 @@ static inline double darkbn_sum_doubles(const darkbn_doubles *v)
  * them, so that reading the one and writing the other keep both directions of the memory busy. */
 enum { DARKBN_NOTHING, DARKBN_AFFINE, DARKBN_AFFINE_STREAM, DARKBN_GRADIENT };
 
-/* out = (x - center) * scale + offset; for the gradient out = out * scale + ((x - center) * slope + offset). */
+/* out = two lines of (x - center) * scale + offset, then the activation of gate.kind;
+ * for the gradient out = out * (gradient of two lines) * scale + ((x - center) * slope + offset). */
 typedef struct {
     int kind;
     const float *x;
     float *out;
     float center, scale, slope, offset;
+    darkbn_gate gate;
 } darkbn_work;
 
 /* The work on n values from `offset` on. */
 static inline void darkbn_work_row(const darkbn_work *w, ptrdiff_t offset, ptrdiff_t n)
 {
     if (w->kind == DARKBN_AFFINE_STREAM)
-        darkbn_affine_stream(w->x + offset, w->out + offset, n, w->center, w->scale, w->offset);
+        darkbn_affine_stream(w->x + offset, w->out + offset, n, w->center, w->scale, w->offset, w->gate.below);
     else if (w->kind == DARKBN_AFFINE)
-        darkbn_affine_row(w->x + offset, w->out + offset, n, w->center, w->scale, w->offset);
+        darkbn_affine_row(w->x + offset, w->out + offset, n, w->center, w->scale, w->offset, w->gate.below);
     else if (w->kind == DARKBN_GRADIENT)
-        darkbn_gradient_row(w->x + offset, w->out + offset, n, w->center, w->scale, w->slope, w->offset);
+        darkbn_gradient_row(w->x + offset, w->out + offset, n, w->center, w->scale, w->slope, w->offset, &w->gate);
+}
+
+/* delta back through two lines, d = x - mean. */
+DARKBN_INLINE darkbn_vec darkbn_gated(darkbn_vec delta, darkbn_vec d, const darkbn_gate *gate)
+{
+    return darkbn_select(d * gate->scale + gate->offset > 0.0f, delta, delta * gate->below);
 }
 
 /* The same on one vector. Streams need `out + offset` on a vector's boundary. */
@@ -165,12 +201,15 @@ DARKBN_INLINE void darkbn_work_vector(const darkbn_work *w, int kind, ptrdiff_t 
 {
     const darkbn_vec d = darkbn_load(w->x + offset) - w->center;
     float *out = w->out + offset;
-    if (kind == DARKBN_GRADIENT)
-        darkbn_store(out, darkbn_load(out) * w->scale + (d * w->slope + w->offset));
-    else if (kind == DARKBN_AFFINE_STREAM)
-        darkbn_stream(out, d * w->scale + w->offset);
+    if (kind == DARKBN_GRADIENT) {
+        darkbn_store(out, darkbn_gated(darkbn_load(out), d, &w->gate) * w->scale + (d * w->slope + w->offset));
+        return;
+    }
+    const darkbn_vec z = d * w->scale + w->offset, y = darkbn_select(z > 0.0f, z, w->gate.below * z);
+    if (kind == DARKBN_AFFINE_STREAM)
+        darkbn_stream(out, y);
     else
-        darkbn_store(out, d * w->scale + w->offset);
+        darkbn_store(out, y);
 }
 
 /* How many floats before they are needed the values of a sweep are fetched while other work is done: the processor's
@@ -184,20 +223,21 @@ DARKBN_INLINE void darkbn_fetch_lanes(const float *x)
 }
 
 /* Sums of rows of n values, with a - a_shift for a and b - b_shift for b, and work (of that kind) at the same places of
- * another channel. */
+ * another channel. With a gate, a is a delta that goes back through it. */
 DARKBN_INLINE darkbn_sums darkbn_sweep(
     const float *a, float a_shift, const float *b, float b_shift, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t n,
-    const darkbn_work *given, int kind)
+    const darkbn_gate *own, const darkbn_work *given, int kind)
 {
     const darkbn_work work = kind ? *given : (darkbn_work){0};
+    const darkbn_gate gate = own ? *own : (darkbn_gate){0};
     darkbn_doubles first_total = {0}, second_total = {0};
     darkbn_vec first[DARKBN_SUM_PARTS], second[DARKBN_SUM_PARTS];
     ptrdiff_t pending = 0;
 #define DARKBN_ADD(part, left, right)    \
     do {                                 \
-        const darkbn_vec d = (left);     \
+        const darkbn_vec r = (right), l = (left), d = own ? darkbn_gated(l, r, &gate) : l; \
         first[part] += d;                \
-        second[part] += d * (right);     \
+        second[part] += d * r;           \
     } while (0)
 #define DARKBN_ADD_AT(part, at) \
     DARKBN_ADD(part, darkbn_load(u + (at)) - a_shift, darkbn_load(v + (at)) - b_shift)
@@ -230,7 +270,9 @@ DARKBN_INLINE darkbn_sums darkbn_sweep(
                 __builtin_prefetch(work.out + offset + width - 1, 1);
                 __builtin_prefetch(work.out + offset + next, 1);
             }
-            if (head) darkbn_affine_row(work.x + offset, work.out + offset, head, work.center, work.scale, work.offset);
+            if (head)
+                darkbn_affine_row(
+                    work.x + offset, work.out + offset, head, work.center, work.scale, work.offset, work.gate.below);
             for (; i + head + DARKBN_SUM_LANES <= width; i += DARKBN_SUM_LANES) {
                 if (kind) {
                     const ptrdiff_t ahead = i + DARKBN_AHEAD < width ? i + DARKBN_AHEAD : i + DARKBN_AHEAD - width + next;
@@ -267,18 +309,35 @@ DARKBN_INLINE darkbn_sums darkbn_sweep(
 static darkbn_sums darkbn_square_sums(
     const float *x, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t n, float shift, const darkbn_work *work)
 {
-    if (!work) return darkbn_sweep(x, shift, x, shift, rows, step, n, 0, DARKBN_NOTHING);
-    if (work->kind == DARKBN_AFFINE) return darkbn_sweep(x, shift, x, shift, rows, step, n, work, DARKBN_AFFINE);
-    return darkbn_sweep(x, shift, x, shift, rows, step, n, work, DARKBN_AFFINE_STREAM);
+    if (!work) return darkbn_sweep(x, shift, x, shift, rows, step, n, 0, 0, DARKBN_NOTHING);
+    if (work->kind == DARKBN_AFFINE) return darkbn_sweep(x, shift, x, shift, rows, step, n, 0, work, DARKBN_AFFINE);
+    return darkbn_sweep(x, shift, x, shift, rows, step, n, 0, work, DARKBN_AFFINE_STREAM);
 }
 
-/* Sums of delta and of delta * (x - center). */
+/* Sums of delta, gone back through the gate, and of it times x - center. */
 static darkbn_sums darkbn_product_sums(
     const float *x, const float *delta, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t n, float center,
-    const darkbn_work *work)
+    const darkbn_gate *gate, const darkbn_work *work)
 {
-    if (!work) return darkbn_sweep(delta, 0.0f, x, center, rows, step, n, 0, DARKBN_NOTHING);
-    return darkbn_sweep(delta, 0.0f, x, center, rows, step, n, work, DARKBN_GRADIENT);
+    if (gate && gate->below != 1.0f) {
+        if (!work) return darkbn_sweep(delta, 0.0f, x, center, rows, step, n, gate, 0, DARKBN_NOTHING);
+        return darkbn_sweep(delta, 0.0f, x, center, rows, step, n, gate, work, DARKBN_GRADIENT);
+    }
+    if (!work) return darkbn_sweep(delta, 0.0f, x, center, rows, step, n, 0, 0, DARKBN_NOTHING);
+    return darkbn_sweep(delta, 0.0f, x, center, rows, step, n, 0, work, DARKBN_GRADIENT);
+}
+
+/* delta *= gradient of an activation of normalized values; the first-level cache holds a block of them. */
+#define DARKBN_GATE_BLOCK 1024
+static void darkbn_activation_backward(const float *x, float *delta, ptrdiff_t n, float center, const darkbn_gate *gate)
+{
+    float z[DARKBN_GATE_BLOCK];
+    for (ptrdiff_t i = 0; i < n; i += DARKBN_GATE_BLOCK) {
+        const ptrdiff_t count = n - i < DARKBN_GATE_BLOCK ? n - i : DARKBN_GATE_BLOCK;
+        darkbn_affine_row(x + i, z, count, center, gate->scale, gate->offset, 1.0f);
+        if (!darkbn_gradient_needs_input(gate->kind)) darkbn_activate(z, z, count, gate->kind);
+        darkbn_activation_gradient(z, delta + i, count, gate->kind);
+    }
 }
 
 /* A shift for a channel: the mean of a few values, taken all over it. */
@@ -338,41 +397,63 @@ static inline darkbn_sums darkbn_add_sums(const darkbn_sums *sums, int n)
     return all;
 }
 
+/* The activation of what was normalized, where it is not two lines. */
+static inline void darkbn_piece_activate(const darkbn_work *work, ptrdiff_t step, darkbn_piece p)
+{
+    if (work->kind != DARKBN_AFFINE || work->gate.kind == DARKBN_LINEAR) return;
+    for (ptrdiff_t row = p.row; row < p.row + p.rows; ++row) {
+        float *out = work->out + row * step + p.column;
+        darkbn_activate(out, out, p.columns, work->gate.kind);
+    }
+}
+
 /* What is done to a channel, on one piece of it. */
 static inline void darkbn_piece_work(const darkbn_work *work, ptrdiff_t step, darkbn_piece p)
 {
     for (ptrdiff_t row = p.row; row < p.row + p.rows; ++row) darkbn_work_row(work, row * step + p.column, p.columns);
+    darkbn_piece_activate(work, step, p);
     if (work->kind == DARKBN_AFFINE_STREAM) darkbn_stream_end();
 }
 
 /* Sums of piece `index` of a channel: of x - shift and its square, or with delta of delta and delta * (x - shift).
+ * With a gate, delta goes back through it; of an activation that is not two lines, delta becomes the gradient.
  * Meanwhile the work, unless NULL, is done on the same piece of another channel. */
 static inline darkbn_sums darkbn_piece_sums(
-    const float *x, const float *delta, ptrdiff_t batch, ptrdiff_t step, ptrdiff_t spatial, float shift,
-    const darkbn_work *work, int pieces, ptrdiff_t index)
+    const float *x, float *delta, ptrdiff_t batch, ptrdiff_t step, ptrdiff_t spatial, float shift,
+    const darkbn_gate *gate, const darkbn_work *work, int pieces, ptrdiff_t index)
 {
     const darkbn_piece p = darkbn_piece_of(batch, spatial, pieces, index);
     const ptrdiff_t offset = p.row * step + p.column;
     darkbn_work here;
+    darkbn_sums sums;
+    if (gate && gate->kind != DARKBN_LINEAR)
+        for (ptrdiff_t row = p.row; row < p.row + p.rows; ++row) {
+            const ptrdiff_t at = row * step + p.column;
+            darkbn_activation_backward(x + at, delta + at, p.columns, shift, gate);
+        }
     if (work) {
         here = *work;
         here.x += offset;
         here.out += offset;
         work = &here;
     }
-    if (delta) return darkbn_product_sums(x + offset, delta + offset, p.rows, step, p.columns, shift, work);
-    return darkbn_square_sums(x + offset, p.rows, step, p.columns, shift, work);
+    if (delta)
+        sums = darkbn_product_sums(x + offset, delta + offset, p.rows, step, p.columns, shift, gate, work);
+    else
+        sums = darkbn_square_sums(x + offset, p.rows, step, p.columns, shift, work);
+    if (work) darkbn_piece_activate(work, step, (darkbn_piece){0, p.rows, 0, p.columns});
+    return sums;
 }
 
 /* The same of the whole channel. */
 static inline darkbn_sums darkbn_plane_sums(
-    const float *x, const float *delta, ptrdiff_t batch, ptrdiff_t step, ptrdiff_t spatial, float shift,
-    const darkbn_work *work)
+    const float *x, float *delta, ptrdiff_t batch, ptrdiff_t step, ptrdiff_t spatial, float shift,
+    const darkbn_gate *gate, const darkbn_work *work)
 {
     darkbn_sums sums[DARKBN_MAX_PIECES];
     const int pieces = darkbn_pieces(batch, spatial);
     for (int i = 0; i < pieces; ++i)
-        sums[i] = darkbn_piece_sums(x, delta, batch, step, spatial, shift, work, pieces, i);
+        sums[i] = darkbn_piece_sums(x, delta, batch, step, spatial, shift, gate, work, pieces, i);
     if (work && work->kind == DARKBN_AFFINE_STREAM) darkbn_stream_end();
     return darkbn_add_sums(sums, pieces);
 }
@@ -385,10 +466,11 @@ static inline darkbn_moments darkbn_plane_moments(
     if (batch < 1 || spatial < 1) return none;
     const double count = (double)batch * (double)spatial;
     float shift = darkbn_guess(x, batch, step, spatial);
-    darkbn_moments m = darkbn_shifted_moments(darkbn_plane_sums(x, 0, batch, step, spatial, shift, work), count, shift);
+    darkbn_moments m = darkbn_shifted_moments(
+        darkbn_plane_sums(x, 0, batch, step, spatial, shift, 0, work), count, shift);
     if (!darkbn_is_far(m, shift)) return m;
     shift = (float)m.mean;
-    return darkbn_shifted_moments(darkbn_plane_sums(x, 0, batch, step, spatial, shift, 0), count, shift);
+    return darkbn_shifted_moments(darkbn_plane_sums(x, 0, batch, step, spatial, shift, 0, 0), count, shift);
 }
 
 /* ------------------------------------------------------------------------------------------------- sums of tiles */
@@ -462,6 +544,16 @@ static inline void darkbn_tile_moments(
         if (!far) return;
         for (int i = 0; i < columns; ++i) shift[i] = (float)moments[i].mean;
     }
+}
+
+/* delta *= gradient of any activation of normalized values, in a row of a tile. */
+static inline void darkbn_columns_backward(
+    const float *x, float *delta, int n, const float *center, const float *scale, const float *offset, int kind)
+{
+    float z[DARKBN_COLUMNS];
+    darkbn_affine_columns(x, z, n, center, scale, offset);
+    if (!darkbn_gradient_needs_input(kind)) darkbn_activate(z, z, n, kind);
+    darkbn_activation_gradient(z, delta, n, kind);
 }
 
 static inline void darkbn_tile_products(
