@@ -59,10 +59,8 @@ class Shape:
         if self.channels < 8 and self.groups == 1:
             return [Algorithm.FIRST, Algorithm.GEMM]
         found = [Algorithm.GEMM]
-        if self.size == 3 and self.stride == self.groups == 1:
-            found += [Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4]
-        if self.size == 3 and self.stride == 2 and self.groups == 1:
-            found.append(Algorithm.WINOGRAD_STRIDE_2)
+        if self.size == 3 and self.groups == 1:
+            found += [algorithm for algorithm in Algorithm if algorithm.stride == self.stride]
         if self.groups == self.channels == self.filters:
             found.append(Algorithm.DEPTHWISE)
         return found

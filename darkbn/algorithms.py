@@ -20,6 +20,9 @@ class Algorithm(enum.IntEnum):
     DEPTHWISE = 3
     #: Plain (batch, channel, row, column) input of few channels, one group.
     FIRST = 4
+    #: Winograd in the same tiles, with filters kept as they are, nine taps, and transformed where they are needed.
+    WINOGRAD_2_TAPS = 5
+    WINOGRAD_4_TAPS = 6
     #: Winograd in tiles of 3x3 outputs: 3x3, strides 2, dilation 1, one group.
     WINOGRAD_STRIDE_2 = 7
 
@@ -34,7 +37,13 @@ class Algorithm(enum.IntEnum):
         return 0 if not self.tile else 2 if self is Algorithm.WINOGRAD_STRIDE_2 else 1
 
 
-_TILES = {Algorithm.WINOGRAD_2: 2, Algorithm.WINOGRAD_4: 4, Algorithm.WINOGRAD_STRIDE_2: 3}
+_TILES = {
+    Algorithm.WINOGRAD_2: 2,
+    Algorithm.WINOGRAD_4: 4,
+    Algorithm.WINOGRAD_2_TAPS: 2,
+    Algorithm.WINOGRAD_4_TAPS: 4,
+    Algorithm.WINOGRAD_STRIDE_2: 3,
+}
 
 
 #: Channels and filters from which on Winograd's transforms are worth their time.

@@ -65,6 +65,8 @@ class Network:
         dialect, dialect_reason: which Darknet's rules are followed, and why.
         backend: where the arrays live.
         threads: threads that kernels use.
+        memory: bytes of packed filters that plans may take for each byte of the filters themselves: 1 is as little as
+            possible, infinity as much as is fast (`darkbn.inference.budget`). Plans are made anew when it changes.
         seen: images seen in training; carried through the weights file.
         steps: updates made since the optimizer's state was zero; Adam counts them.
         averaged: whether the moving averages of the parameters (ema_alpha) have started.
@@ -94,6 +96,7 @@ class Network:
         self.convention, self.backend = convention, backend
         self.warnings = warnings
         self.threads = threads
+        self.memory = 2.0
         self.subdivisions = options.subdivisions
         self.rate = options.schedule(cfg.net)
         self.layers = build_layers(
@@ -411,7 +414,7 @@ class Network:
     def current_plan(self) -> Plan:
         """The plan for the network's present parameters and size, made anew if these are not those of the last."""
         plan = self._plan
-        stale = plan is None or not plan.current or plan.threads != self.threads
+        stale = plan is None or not plan.current or (plan.threads, plan.memory) != (self.threads, self.memory)
         if stale or self._marks is None or self._marks.changed():
             from darkbn.inference.plan import Marks
 

@@ -16,6 +16,9 @@ from darkbn.inference.program import LANES, Geometry, Layout
 #: only the ratio of estimates counts.
 PEAK, BANDWIDTH, CACHE_BANDWIDTH = 90e9, 11e9, 22e9
 
+#: Seconds of one core for a point of a transformed filter that is made when it is needed, written and read again.
+TRANSFORM = 1e-10
+
 
 @dataclass(frozen=True)
 class Method:
@@ -73,15 +76,27 @@ def _slots(length: int, tile: int, stride: int) -> int:
 def _winograd_cost(algorithm: Algorithm) -> Callable[[Geometry], float]:
     tile, stride = algorithm.tile, algorithm.stride
     points = 25 if stride == 2 else (tile + 2) ** 2
+    taps = algorithm in (Algorithm.WINOGRAD_2_TAPS, Algorithm.WINOGRAD_4_TAPS)
 
     def cost(g: Geometry) -> float:
         slots = g.batch * _slots(g.out_h, tile, stride) * _slots(g.out_w, tile, stride)
         filters = _round(g.c) * _round(g.n)
+        products = 2 * slots * filters / (0.85 * PEAK)
+        traffic = 2 * 4 * slots * (_round(g.c) + _round(g.n)) / CACHE_BANDWIDTH
+        if taps:
+            products += TRANSFORM * points * filters
+            traffic += 4 * slots * _round(g.c) / BANDWIDTH  # shared by all cores, beyond their own caches
         # The filters come from memory once; every slot is written and read once on either side.
-        products = max(2 * slots * filters / (0.85 * PEAK), 4 * points * filters / BANDWIDTH)
-        return products + 2 * 4 * slots * (_round(g.c) + _round(g.n)) / CACHE_BANDWIDTH
+        return max(products, packed_bytes(g, algorithm) / BANDWIDTH) + traffic
 
     return cost
+
+
+def packed_bytes(g: Geometry, algorithm: Algorithm | None) -> int:
+    """About how many bytes the packed filters of a convolution take."""
+    transformed = {Algorithm.WINOGRAD_2: 16, Algorithm.WINOGRAD_4: 36, Algorithm.WINOGRAD_STRIDE_2: 25}
+    floats = g.size**2 if algorithm is None else transformed.get(algorithm, g.size**2)
+    return 4 * floats * _round(g.c // g.groups) * _round(g.n)
 
 
 def _is_winograd(g: Geometry, stride: int) -> bool:
@@ -107,9 +122,7 @@ METHODS: Mapping[str, Method] = {
     for method in (
         Method("plain", None, Layout.PLAIN, Layout.PLAIN, lambda g: True, _plain_cost),
         _blocked(Algorithm.GEMM, lambda g: True, gemm_cost),
-        _winograd(Algorithm.WINOGRAD_2),
-        _winograd(Algorithm.WINOGRAD_4),
-        _winograd(Algorithm.WINOGRAD_STRIDE_2),
+        *(_winograd(algorithm) for algorithm in Algorithm if algorithm.tile),
         _blocked(
             Algorithm.DEPTHWISE, lambda g: g.groups == g.c == g.n > 1, depthwise_cost
         ),

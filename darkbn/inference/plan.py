@@ -13,14 +13,14 @@ import numpy as np
 
 from darkbn import cpu
 from darkbn.activations import mixes_channels
-from darkbn.algorithms import Algorithm
 from darkbn.backend import address, families
 from darkbn.errors import DarkbnError, ShapeError
 from darkbn.inference.algorithms import METHODS, Method, candidates
 from darkbn.inference.bottleneck import Pays, fuse_bottlenecks, pays_by_estimate
+from darkbn.inference.budget import MEMORY, Timed, choose_within
 from darkbn.inference.fuse import fuse
 from darkbn.inference.graph import checked_outputs, default_outputs
-from darkbn.inference.layout import Choose, assign_layouts
+from darkbn.inference.layout import assign_layouts
 from darkbn.inference.lower import lower
 from darkbn.inference.memory import ALIGNMENT, Interval, assign_offsets
 from darkbn.inference.placement import Placed, lifetimes, place
@@ -31,6 +31,7 @@ from darkbn.layers.convolutional import ConvolutionalLayer
 from darkbn.state import NetworkState
 
 if TYPE_CHECKING:
+    from darkbn.inference.tune import Tuner
     from darkbn.layers.base import Layer
     from darkbn.network import Network
 
@@ -74,6 +75,7 @@ class Plan:
         outputs: indices of the layers whose outputs it computes.
         steps: what it does, in order.
         threads: the most that a step uses.
+        memory: the network's `memory` that it was made with.
         input: the array that it reads, shaped as `Network.input_shape`; `run` takes what is there.
         arena_bytes: size of the memory for input, intermediate results and workspaces.
         parameter_bytes: size of the folded and packed parameters.
@@ -82,7 +84,7 @@ class Plan:
     def __init__(
         self, net: Network, outputs: tuple[int, ...], steps: tuple[Step, ...], memory: _Arena, threads: int
     ) -> None:
-        self.outputs, self.steps, self.threads = outputs, steps, threads
+        self.outputs, self.steps, self.threads, self.memory = outputs, steps, threads, net.memory
         self.arena_bytes = memory.nbytes
         self.parameter_bytes = sum(step.parameter_bytes for step in steps)
         self.input = memory.plain(INPUT).reshape(net.input_shape)
@@ -213,21 +215,24 @@ def _aligned_zeros(count: int, backend: Any) -> Any:
     return whole[start : start + count + extra]
 
 
-def plan_program(layers: list[Layer], outputs: Iterable[int], choose: Choose, pays: Pays | None = None) -> Program:
+def plan_program(
+    layers: list[Layer], outputs: Iterable[int], timed: Timed, pays: Pays | None = None, memory: float = MEMORY
+) -> Program:
     """The program that computes the outputs of some layers: fused, with layouts and algorithms, outputs in the layers.
 
     Args:
         layers: of the network.
         outputs: indices of the layers whose outputs are wanted.
-        choose: see `darkbn.inference.layout.Choose`.
+        timed: see `darkbn.inference.budget.Timed`.
         pays: see `darkbn.inference.bottleneck.Pays`; None: there is no kernel for bottlenecks.
+        memory: see `darkbn.inference.budget.choose_within`.
     """
     program = fuse(lower(layers, outputs))
     wanted = {tensor: index for index, tensor in program.outputs.items()}
     program = replace(program, external={**wanted, **program.external})
     if pays is not None:
         program = fuse_bottlenecks(program, pays)
-    return assign_layouts(program, choose)
+    return assign_layouts(program, choose_within(program, timed, memory))
 
 
 def has_blocked_kernels() -> bool:
@@ -252,15 +257,10 @@ def methods(op: Op, plain_input: bool, blocked: bool = True, deep: bool = False)
     if mixes_channels(op.arguments.activation):
         return [METHODS["plain"]]
     found = candidates(op.arguments.geometry, blocked and has_blocked_kernels(), plain_input)
-    return [m for m in found if not (deep and m.algorithm is Algorithm.WINOGRAD_4)]
+    return [m for m in found if not (deep and m.algorithm is not None and m.algorithm.tile == 4)]
 
 
-def _chooser(net: Network, tune: bool) -> Choose:
-    """The fastest method by measurement where there is one (with tune, all are measured), else by estimate."""
-    deep = sum(isinstance(layer, ConvolutionalLayer) for layer in net.layers) > DEEP
-    if not tune:
-        blocked = net.backend.has("blocked_convolution")
-        return lambda op, plain_input: methods(op, plain_input, blocked, deep)[0]
+def _tuner(net: Network, deep: bool) -> Tuner:
     if net.backend.name != "cpu":
         raise DarkbnError(f"tune: only the kernels of device cpu are measured, this network is on {net.backend.name}")
     from darkbn.inference.tune import Tuner
@@ -268,20 +268,28 @@ def _chooser(net: Network, tune: bool) -> Choose:
     return Tuner(net.backend, cpu.level(), net.threads, partial(methods, deep=deep))
 
 
-def _pays(net: Network, choose: Choose, tune: bool) -> Pays | None:
-    """Which bottlenecks are worth it, by measurement or estimate; None where there is no kernel for them."""
-    if not (net.backend.has("blocked_bottleneck") and has_blocked_kernels()):
-        return None
-    return choose.pays if tune else pays_by_estimate(net.threads)  # type: ignore[attr-defined]
+def _program(net: Network, outputs: Iterable[int], tune: bool) -> Program:
+    """The network's program, with methods chosen by estimate, or by measurement with tune."""
+    deep = sum(isinstance(layer, ConvolutionalLayer) for layer in net.layers) > DEEP
+    bottlenecks, blocked = net.backend.has("blocked_bottleneck"), net.backend.has("blocked_convolution")
+    bottlenecks = bottlenecks and has_blocked_kernels()
+    if tune:
+        tuner = _tuner(net, deep)
+        program = plan_program(net.layers, outputs, tuner.timed, tuner.pays if bottlenecks else None, net.memory)
+        tuner.save()
+        return program
+
+    def timed(op: Op, plain_input: bool) -> list[tuple[Method, float]]:
+        return [(m, m.cost(op.arguments.geometry)) for m in methods(op, plain_input, blocked, deep)]
+
+    pays = pays_by_estimate(net.threads) if bottlenecks else None
+    return plan_program(net.layers, outputs, timed, pays, net.memory)
 
 
 def compile_network(net: Network, outputs: Iterable[int] | None = None, *, tune: bool = False) -> Plan:
     """A plan of a network with its present parameters; see `Network.compile`."""
     indices = default_outputs(net) if outputs is None else checked_outputs(net, outputs)
-    choose = _chooser(net, tune)
-    placed = place(plan_program(net.layers, indices, choose, _pays(net, choose, tune)))
-    if tune:
-        choose.save()  # type: ignore[attr-defined]
+    placed = place(_program(net, indices, tune))
     memory = _Arena(net, placed, net.threads)
     building = Building(placed.program, memory, net.backend, NetworkState(layers=net.layers), net.threads)
     plan = Plan(net, indices, tuple(_step(building, op) for op in placed.ops), memory, net.threads)

@@ -89,7 +89,7 @@ def write_measurements(path: Path, seconds: dict[str, dict[str, float]], level: 
 
 
 class Tuner:
-    """Chooses methods by measurement; see `darkbn.inference.layout.Choose`.
+    """Chooses methods by measurement; see `darkbn.inference.layout.Choose` and `darkbn.inference.budget.Timed`.
 
     Attributes:
         measured: seconds by method, by geometry: what was read from the file and what was added.
@@ -119,14 +119,17 @@ class Tuner:
         self.measured = read_measurements(self.path)
         self._new: dict[str, dict[str, float]] = {}
 
-    def __call__(self, op: Op, plain_input: bool) -> Method:
-        """The fastest method of a convolution."""
+    def timed(self, op: Op, plain_input: bool) -> list[tuple[Method, float]]:
+        """The methods of a convolution and their measured seconds; those of the best estimate are GAIN times less."""
         found = self._candidates(op, plain_input)
         if len(found) == 1 or mixes_channels(op.arguments.activation):
-            return found[0]
+            return [(found[0], 0.0)]
         times = self.times(op.arguments.geometry, found)
-        estimated, fastest = found[0], min(found, key=lambda m: times[m.name])
-        return fastest if times[fastest.name] * GAIN < times[estimated.name] else estimated
+        return [(m, times[m.name] / (GAIN if m is found[0] else 1)) for m in found]
+
+    def __call__(self, op: Op, plain_input: bool) -> Method:
+        """The fastest method of a convolution."""
+        return min(self.timed(op, plain_input), key=lambda row: row[1])[0]
 
     def times(self, g: Geometry, methods: list[Method]) -> dict[str, float]:
         """Seconds of each method, measured where they are not known."""

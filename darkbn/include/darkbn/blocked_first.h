@@ -22,10 +22,7 @@ static void darkbn_first_pack(const float *weights, const float *biases, ptrdiff
 {
     const ptrdiff_t padded = darkbn_rounded(n, DARKBN_TILE_FILTERS), taps = c * size * size;
     darkbn_pack_biases(biases, n, padded, packed);
-    for (ptrdiff_t i = 0; i < padded * taps; ++i) {
-        const ptrdiff_t f = i / (DARKBN_TILE_FILTERS * taps) * DARKBN_TILE_FILTERS + i % DARKBN_TILE_FILTERS;
-        packed[padded + i] = f < n ? weights[f * taps + i / DARKBN_TILE_FILTERS % taps] : 0.0f;
-    }
+    darkbn_pack_filters(weights, n, taps, taps, packed + padded, 1);
 }
 
 /* Floats of a copied line, of its channel, and of a thread. */

@@ -6,7 +6,7 @@
 #ifndef DARKBN_BLOCKED_GEMM_H
 #define DARKBN_BLOCKED_GEMM_H
 
-#include "darkbn/blocked_tile.h"
+#include "darkbn/blocked_pack.h"
 
 #define DARKBN_GEMM_PANELS (96 / DARKBN_TILE_PIXELS) /* most panels of a task */
 #define DARKBN_GEMM_PIXELS (DARKBN_GEMM_PANELS * DARKBN_TILE_PIXELS)
@@ -43,30 +43,40 @@ static ptrdiff_t darkbn_gemm_packed(const darkbn_gemm_sizes *s)
     return s->groups * s->tiles * DARKBN_TILE_FILTERS * (1 + s->steps * DARKBN_BLOCK);
 }
 
-DARKBN_INLINE void darkbn_pack_biases(const float *biases, ptrdiff_t filters, ptrdiff_t padded, float *to)
+/* Channels [first, first + channels) of each filter's own, of a tile of filters whose steps begin at `to`. */
+static void darkbn_gemm_pack_channels(const darkbn_gemm_sizes *s, const float *weights, ptrdiff_t filter,
+                                      ptrdiff_t first, ptrdiff_t channels, float *to)
 {
-    for (ptrdiff_t f = 0; f < padded; ++f) to[f] = biases && f < filters ? biases[f] : 0.0f;
+    const ptrdiff_t cg = s->channels / s->merged, ng = s->filters / s->merged;
+    const ptrdiff_t last = darkbn_least(filter + DARKBN_TILE_FILTERS, s->filters);
+    for (ptrdiff_t f = filter; f < last; ++f) {
+        const float *from = weights + (f * cg + first) * s->taps;
+        for (ptrdiff_t k = f / ng * cg + first; k < f / ng * cg + first + channels; ++k, from += s->taps) {
+            const ptrdiff_t at = k / DARKBN_BLOCK * s->taps * DARKBN_BLOCK + k % DARKBN_BLOCK;
+            float *column = to + at * DARKBN_TILE_FILTERS + f - filter;
+            for (ptrdiff_t tap = 0; tap < s->taps; ++tap)
+                column[tap * DARKBN_BLOCK * DARKBN_TILE_FILTERS] = from[tap];
+        }
+    }
 }
 
 static void darkbn_gemm_pack(const darkbn_gemm_sizes *s, const float *weights, const float *biases, float *packed,
                              int threads)
 {
     const ptrdiff_t padded = s->tiles * DARKBN_TILE_FILTERS, cg = s->channels / s->merged;
-    const ptrdiff_t ng = s->filters / s->merged, tile_floats = s->steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+    const ptrdiff_t tile_floats = s->steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+    const int gaps = s->merged > 1 || s->channels % DARKBN_BLOCK || s->filters % DARKBN_TILE_FILTERS;
     for (ptrdiff_t g = 0; g < s->groups; ++g)
         darkbn_pack_biases(biases ? biases + g * s->filters : NULL, s->filters, padded, packed + g * padded);
     float *first = packed + s->groups * padded;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (ptrdiff_t tile = 0; tile < s->groups * s->tiles; ++tile) {
         float *to = first + tile * tile_floats;
-        const ptrdiff_t g = tile / s->tiles, f0 = tile % s->tiles * DARKBN_TILE_FILTERS;
-        for (ptrdiff_t i = 0; i < tile_floats; ++i) {
-            const ptrdiff_t f = f0 + i % DARKBN_TILE_FILTERS, lane = i / DARKBN_TILE_FILTERS % DARKBN_BLOCK;
-            const ptrdiff_t step = i / (DARKBN_TILE_FILTERS * DARKBN_BLOCK);
-            const ptrdiff_t c = step / s->taps * DARKBN_BLOCK + lane, tap = step % s->taps;
-            const int inside = f < s->filters && c < s->channels && f / ng == c / cg;
-            to[i] = inside ? weights[((g * s->filters + f) * cg + c % cg) * s->taps + tap] : 0.0f;
-        }
+        const float *group = weights + tile / s->tiles * s->filters * cg * s->taps;
+        if (gaps) memset(to, 0, (size_t)tile_floats * sizeof *to);
+        for (ptrdiff_t c = 0; c < cg; c += DARKBN_BLOCK)
+            darkbn_gemm_pack_channels(s, group, tile % s->tiles * DARKBN_TILE_FILTERS, c,
+                                      darkbn_least(DARKBN_BLOCK, cg - c), to);
     }
 }
 

@@ -4,7 +4,7 @@
 
 #include "darkbn/blocked_depthwise.h"
 #include "darkbn/blocked_first.h"
-#include "darkbn/blocked_winograd.h"
+#include "darkbn/blocked_winograd_taps.h"
 
 /* The codes of darkbn.algorithms.Algorithm. */
 enum darkbn_algorithm {
@@ -13,6 +13,8 @@ enum darkbn_algorithm {
     DARKBN_ALGORITHM_WINOGRAD_4 = 2,
     DARKBN_ALGORITHM_DEPTHWISE = 3,
     DARKBN_ALGORITHM_FIRST = 4,
+    DARKBN_ALGORITHM_WINOGRAD_2_TAPS = 5,
+    DARKBN_ALGORITHM_WINOGRAD_4_TAPS = 6,
     DARKBN_ALGORITHM_WINOGRAD_STRIDE_2 = 7
 };
 
@@ -20,7 +22,7 @@ enum darkbn_algorithm {
 DARKBN_INLINE int darkbn_winograd_side(int algorithm)
 {
     if (algorithm == DARKBN_ALGORITHM_WINOGRAD_STRIDE_2) return DARKBN_WINOGRAD_HALF;
-    return algorithm == DARKBN_ALGORITHM_WINOGRAD_2 ? 2 : 4;
+    return algorithm == DARKBN_ALGORITHM_WINOGRAD_2 || algorithm == DARKBN_ALGORITHM_WINOGRAD_2_TAPS ? 2 : 4;
 }
 
 static ptrdiff_t darkbn_blocked_packed(ptrdiff_t n, ptrdiff_t cg, ptrdiff_t size, ptrdiff_t groups, int algorithm)
@@ -33,6 +35,9 @@ static ptrdiff_t darkbn_blocked_packed(ptrdiff_t n, ptrdiff_t cg, ptrdiff_t size
         return darkbn_depthwise_packed(n, size);
     case DARKBN_ALGORITHM_FIRST:
         return darkbn_first_packed(n, cg, size);
+    case DARKBN_ALGORITHM_WINOGRAD_2_TAPS:
+    case DARKBN_ALGORITHM_WINOGRAD_4_TAPS:
+        return darkbn_taps_packed(n, cg);
     default:
         return darkbn_winograd_packed(n, cg, darkbn_winograd_side(algorithm));
     }
@@ -52,6 +57,10 @@ static void darkbn_blocked_pack(const float *weights, const float *biases, ptrdi
     case DARKBN_ALGORITHM_FIRST:
         darkbn_first_pack(weights, biases, n, cg, size, packed);
         return;
+    case DARKBN_ALGORITHM_WINOGRAD_2_TAPS:
+    case DARKBN_ALGORITHM_WINOGRAD_4_TAPS:
+        darkbn_taps_pack(weights, biases, n, cg, packed, threads);
+        return;
     default:
         darkbn_winograd_pack(weights, biases, n, cg, darkbn_winograd_side(algorithm), packed, threads);
     }
@@ -67,6 +76,9 @@ static ptrdiff_t darkbn_blocked_workspace(const darkbn_blocked *g, int algorithm
         return 0;
     case DARKBN_ALGORITHM_FIRST:
         return darkbn_first_floats(g, threads);
+    case DARKBN_ALGORITHM_WINOGRAD_2_TAPS:
+    case DARKBN_ALGORITHM_WINOGRAD_4_TAPS:
+        return darkbn_taps_floats(g, darkbn_winograd_side(algorithm), threads);
     default:
         return darkbn_winograd_floats(g, darkbn_winograd_side(algorithm), threads);
     }
@@ -83,6 +95,10 @@ static void darkbn_blocked_forward(const darkbn_blocked *g, int algorithm, float
         return;
     case DARKBN_ALGORITHM_FIRST:
         darkbn_first_run(g, workspace, threads);
+        return;
+    case DARKBN_ALGORITHM_WINOGRAD_2_TAPS:
+    case DARKBN_ALGORITHM_WINOGRAD_4_TAPS:
+        darkbn_taps_run(g, darkbn_winograd_side(algorithm), workspace, threads);
         return;
     default:
         darkbn_winograd_run(g, darkbn_winograd_side(algorithm), workspace, threads);

@@ -20,23 +20,20 @@
 #define DARKBN_BLOCKED_WINOGRAD_H
 
 #include "darkbn/blocked_gemm.h"
+#include "darkbn/blocked_winograd_filters.h"
 
-#define DARKBN_WINOGRAD_A 0.70710678118654752440 /* A * A = 1/2, B * B = 2, A * B = 1 */
-#define DARKBN_WINOGRAD_B 1.41421356237309504880
 #define DARKBN_WINOGRAD_FLOATS 98304 /* of a region, so that it stays in the second-level cache */
 #define DARKBN_WINOGRAD_SUMS 36864   /* of these, the sums of some filters */
 #define DARKBN_WINOGRAD_LEAST 12     /* tiles of a region, however many floats they have */
 #define DARKBN_WINOGRAD_LARGE 2097152 /* floats of filters from which on reading them again costs more than sharing */
 #define DARKBN_WINOGRAD_TOGETHER 4194304 /* floats of a region that all threads share */
-#define DARKBN_WINOGRAD_HALF 3       /* m of the tiles with stride 2 */
 #define DARKBN_WINOGRAD_SIDE 7       /* most slots of a line */
 
 /* Slots of a line, and as many values are read for it. */
 DARKBN_INLINE int darkbn_winograd_slots(int m) { return m == DARKBN_WINOGRAD_HALF ? 7 : m + 2; }
 DARKBN_INLINE int darkbn_winograd_stride(int m) { return m == DARKBN_WINOGRAD_HALF ? 2 : 1; }
 
-/* Points of a line, and the slots [first, last) of each: with stride 2, point 0 stands for the odd values. */
-DARKBN_INLINE int darkbn_winograd_points(int m) { return m == DARKBN_WINOGRAD_HALF ? 5 : m + 2; }
+/* The first slot of a point of a line: with stride 2, point 0 stands for the odd values. */
 DARKBN_INLINE int darkbn_winograd_slot(int m, int point)
 {
     return m == DARKBN_WINOGRAD_HALF && point > 0 ? point + 2 : point;
@@ -253,6 +250,12 @@ DARKBN_INLINE void darkbn_winograd_whole(darkbn_winograd *w)
     for (int i = 0; i < 5; ++i) w->start[i] = i < 2 ? 0 : w->tiles;
 }
 
+/* Floats of the table of a region's tiles. */
+DARKBN_INLINE ptrdiff_t darkbn_winograd_places(const darkbn_winograd *w)
+{
+    return darkbn_rounded(w->region * (ptrdiff_t)(sizeof(darkbn_winograd_place) / sizeof(float)), DARKBN_LINE);
+}
+
 static darkbn_winograd darkbn_winograd_of(const darkbn_blocked *g, int m, int threads)
 {
     darkbn_winograd w = {g, m, darkbn_winograd_slots(m), darkbn_winograd_points(m)};
@@ -277,52 +280,26 @@ static darkbn_winograd darkbn_winograd_of(const darkbn_blocked *g, int m, int th
     w.out_step = darkbn_odd_lines(w.region * w.chunk * DARKBN_TILE_FILTERS);
     w.sums = w.positions * w.in_step;
     w.places = w.sums + w.positions * w.out_step;
-    w.local = w.places + darkbn_rounded(w.region * (ptrdiff_t)(sizeof(darkbn_winograd_place) / sizeof(float)),
-                                        DARKBN_LINE);
+    w.local = w.places + darkbn_winograd_places(&w);
     return w;
 }
 
-/* u = G g of one line of a filter. */
-static void darkbn_winograd_filter(int m, const double *g, ptrdiff_t step, double *u, ptrdiff_t out_step)
-{
-    static const double points[2][3] = {{1.0, 0, 0}, {DARKBN_WINOGRAD_A, DARKBN_WINOGRAD_B, 0}};
-    const double *p = points[m == 4], g0 = g[0], g2 = g[2 * step];
-    /* With stride 2 the odd tap stands alone, and the others are those of x^0 and x^1. */
-    const int half = m == DARKBN_WINOGRAD_HALF;
-    const double g1 = half ? g2 : g[step], square_tap = half ? 0 : g2;
-    ptrdiff_t i = 0;
-    if (half) u[i++ * out_step] = g[step];
-    /* Row of point p: (1, p, p^2) / the product of its distances to the other points; for p = 0 that is 1 (m < 4: -1,
-     * with the sign left to darkbn_winograd_in). */
-    u[i++ * out_step] = g0;
-    for (int k = 0; k < (m == 4 ? 2 : 1); ++k) {
-        const double other = m == 4 ? p[1 - k] : 0, square = p[k] * p[k];
-        const double scale = 1.0 / (2 * square * (m == 4 ? square - other * other : 1.0));
-        u[i++ * out_step] = (g0 + p[k] * g1 + square * square_tap) * scale;
-        u[i++ * out_step] = (g0 - p[k] * g1 + square * square_tap) * scale;
-    }
-    u[i * out_step] = g2;
-}
+#define DARKBN_WINOGRAD_PACKED 32 /* channels whose filters are transformed at a time */
 
 static void darkbn_winograd_pack(const float *weights, const float *biases, ptrdiff_t n, ptrdiff_t c, int m,
                                  float *packed, int threads)
 {
-    const ptrdiff_t side = darkbn_winograd_points(m), padded = darkbn_rounded(n, DARKBN_TILE_FILTERS);
-    const ptrdiff_t channels = darkbn_blocks(c) * DARKBN_BLOCK;
+    const ptrdiff_t padded = darkbn_rounded(n, DARKBN_TILE_FILTERS), channels = darkbn_blocks(c) * DARKBN_BLOCK;
     darkbn_pack_biases(biases, n, padded, packed);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (ptrdiff_t tile = 0; tile < padded / DARKBN_TILE_FILTERS; ++tile) {
-        for (ptrdiff_t k = 0; k < channels; ++k) {
-            for (ptrdiff_t lane = 0; lane < DARKBN_TILE_FILTERS; ++lane) {
-                const ptrdiff_t f = tile * DARKBN_TILE_FILTERS + lane;
-                double g[9] = {0}, half[3 * DARKBN_WINOGRAD_SIDE], u[DARKBN_WINOGRAD_SIDE * DARKBN_WINOGRAD_SIDE];
-                if (f < n && k < c)
-                    for (int i = 0; i < 9; ++i) g[i] = weights[(f * c + k) * 9 + i];
-                for (int j = 0; j < 3; ++j) darkbn_winograd_filter(m, g + j, 3, half + j, 3);
-                for (ptrdiff_t i = 0; i < side; ++i) darkbn_winograd_filter(m, half + 3 * i, 1, u + i * side, 1);
-                float *to = packed + padded + (tile * channels + k) * DARKBN_TILE_FILTERS + lane;
-                for (ptrdiff_t p = 0; p < side * side; ++p) to[p * padded * channels] = (float)u[p];
-            }
+        float taps[DARKBN_WINOGRAD_PACKED * DARKBN_TAPS * DARKBN_TILE_FILTERS];
+        for (ptrdiff_t k = 0; k < channels; k += DARKBN_WINOGRAD_PACKED) {
+            const ptrdiff_t here = darkbn_least(DARKBN_WINOGRAD_PACKED, channels - k);
+            float *to = packed + padded + (tile * channels + k) * DARKBN_TILE_FILTERS;
+            darkbn_pack_tile(weights, n, c * DARKBN_TAPS, tile * DARKBN_TILE_FILTERS, k * DARKBN_TAPS,
+                             here * DARKBN_TAPS, taps);
+            darkbn_filters_transform(m, taps, here, to, padded * channels);
         }
     }
 }
