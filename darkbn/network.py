@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Bytes of packed filters for each byte of the filters themselves that plans may have: see `Network.memory`.
+MEMORY = 2.0
+
 #: Convention of batch normalization that a dialect means when none is named.
 DEFAULT_CONVENTIONS = {"darknet": "darknet", "alexeyab": "alexeyab-gpu"}
 
@@ -96,7 +99,7 @@ class Network:
         self.convention, self.backend = convention, backend
         self.warnings = warnings
         self.threads = threads
-        self.memory = 2.0
+        self.memory = MEMORY
         self.subdivisions = options.subdivisions
         self.rate = options.schedule(cfg.net)
         self.layers = build_layers(

@@ -121,7 +121,7 @@ def tuner(times: dict[str, float], calls: list[str] | None = None) -> Tuner:
 @needs_blocked
 def test_the_fastest_by_measurement_is_taken_if_it_is_clearly_faster() -> None:
     estimated = methods(convolution(), False)[0].name
-    for other in ("gemm", "winograd_2", "winograd_4"):
+    for other in ("gemm", "winograd_2", "winograd_4", "winograd_2_taps", "winograd_4_taps"):
         assert tuner({other: 0.5})(convolution(), False).name == other
     assert tuner({"gemm": 0.99})(convolution(), False).name == estimated
 
@@ -132,11 +132,12 @@ def test_measurements_are_remembered_and_broken_files_are_not_believed(cache: Pa
     first = tuner({"gemm": 0.5}, calls)
     first(convolution(), False)
     first(convolution(), False)
-    assert sorted(calls) == ["gemm", "winograd_2", "winograd_4"]
+    assert sorted(calls) == sorted(m.name for m in methods(convolution(), False))
+    assert len(calls) > 1
     first.save()
     again = tuner({}, calls)
     assert again(convolution(), False).name == "gemm"
-    assert len(calls) == 3
+    assert len(calls) == len(set(calls))
     path = cache_file("level", 2)
     assert path.parent == cache
     assert read_measurements(path)[geometry_key(convolution().arguments.geometry)]["gemm"] == 0.5
@@ -174,4 +175,8 @@ def test_methods_have_names_of_their_own() -> None:
 @needs_blocked
 def test_deep_networks_do_without_large_tiles() -> None:
     assert "winograd_4" in {method.name for method in methods(convolution(), False)}
-    assert {method.name for method in methods(convolution(), False, deep=True)} == {"gemm", "winograd_2"}
+    assert {method.name for method in methods(convolution(), False, deep=True)} == {
+        "gemm",
+        "winograd_2",
+        "winograd_2_taps",
+    }

@@ -17,9 +17,6 @@ from darkbn.inference.program import INPUT, Op, Program
 #: The methods that can compute a convolution, given whether its input is in the plain layout, and their seconds.
 Timed = Callable[[Op, bool], Sequence[tuple[Method, float]]]
 
-#: Bytes of packed filters for each byte of the filters themselves that a plan may have.
-MEMORY = 2.0
-
 
 @dataclass(frozen=True)
 class Option:

@@ -17,7 +17,7 @@ from darkbn.backend import address, families
 from darkbn.errors import DarkbnError, ShapeError
 from darkbn.inference.algorithms import METHODS, Method, candidates
 from darkbn.inference.bottleneck import Pays, fuse_bottlenecks, pays_by_estimate
-from darkbn.inference.budget import MEMORY, Timed, choose_within
+from darkbn.inference.budget import Timed, choose_within
 from darkbn.inference.fuse import fuse
 from darkbn.inference.graph import checked_outputs, default_outputs
 from darkbn.inference.layout import assign_layouts
@@ -216,7 +216,7 @@ def _aligned_zeros(count: int, backend: Any) -> Any:
 
 
 def plan_program(
-    layers: list[Layer], outputs: Iterable[int], timed: Timed, pays: Pays | None = None, memory: float = MEMORY
+    layers: list[Layer], outputs: Iterable[int], timed: Timed, pays: Pays | None, memory: float
 ) -> Program:
     """The program that computes the outputs of some layers: fused, with layouts and algorithms, outputs in the layers.
 
