@@ -299,7 +299,7 @@ static void darkbn_winograd_pack(const float *weights, const float *biases, ptrd
             float *to = packed + padded + (tile * channels + k) * DARKBN_TILE_FILTERS;
             darkbn_pack_tile(weights, n, c * DARKBN_TAPS, tile * DARKBN_TILE_FILTERS, k * DARKBN_TAPS,
                              here * DARKBN_TAPS, taps);
-            darkbn_filters_transform(m, taps, here, to, padded * channels);
+            darkbn_taps_transform(m, taps, here, to, padded * channels);
         }
     }
 }

@@ -18,7 +18,7 @@
 DARKBN_INLINE int darkbn_winograd_points(int m) { return m == DARKBN_WINOGRAD_HALF ? 5 : m + 2; }
 
 /* u = G g of one line of filters. */
-DARKBN_INLINE void darkbn_filters_line(const int m, darkbn_vec g0, darkbn_vec g1, darkbn_vec g2, darkbn_vec *u)
+DARKBN_INLINE void darkbn_taps_line(const int m, darkbn_vec g0, darkbn_vec g1, darkbn_vec g2, darkbn_vec *u)
 {
     if (m == DARKBN_WINOGRAD_HALF) {
         u[0] = g1;
@@ -48,7 +48,7 @@ DARKBN_INLINE void darkbn_filters_line(const int m, darkbn_vec g0, darkbn_vec g1
 
 /* G g G^T of `channels` channels of a tile of filters, taps[(channel * 9 + tap) * DARKBN_TILE_FILTERS + filter]; position
  * p goes to to[p * step + channel * DARKBN_TILE_FILTERS + filter]. */
-DARKBN_INLINE void darkbn_filters_tile(const int m, const float *taps, ptrdiff_t channels, float *to, ptrdiff_t step)
+DARKBN_INLINE void darkbn_taps_tile(const int m, const float *taps, ptrdiff_t channels, float *to, ptrdiff_t step)
 {
     const int points = darkbn_winograd_points(m);
     for (ptrdiff_t part = 0; part < channels * DARKBN_TILE_FILTERS; part += DARKBN_V) {
@@ -57,25 +57,25 @@ DARKBN_INLINE void darkbn_filters_tile(const int m, const float *taps, ptrdiff_t
         darkbn_vec half[3][DARKBN_WINOGRAD_POINTS], u[DARKBN_WINOGRAD_POINTS];
 #pragma GCC unroll 3
         for (int j = 0; j < 3; ++j, g += DARKBN_TILE_FILTERS)
-            darkbn_filters_line(m, darkbn_load(g), darkbn_load(g + 3 * DARKBN_TILE_FILTERS),
+            darkbn_taps_line(m, darkbn_load(g), darkbn_load(g + 3 * DARKBN_TILE_FILTERS),
                                 darkbn_load(g + 6 * DARKBN_TILE_FILTERS), half[j]);
 #pragma GCC unroll 8
         for (int i = 0; i < points; ++i) {
-            darkbn_filters_line(m, half[0][i], half[1][i], half[2][i], u);
+            darkbn_taps_line(m, half[0][i], half[1][i], half[2][i], u);
 #pragma GCC unroll 8
             for (int j = 0; j < points; ++j) darkbn_store(to + (i * points + j) * step + part, u[j]);
         }
     }
 }
 
-static void darkbn_filters_transform(int m, const float *taps, ptrdiff_t channels, float *to, ptrdiff_t step)
+static void darkbn_taps_transform(int m, const float *taps, ptrdiff_t channels, float *to, ptrdiff_t step)
 {
     if (m == 2)
-        darkbn_filters_tile(2, taps, channels, to, step);
+        darkbn_taps_tile(2, taps, channels, to, step);
     else if (m == DARKBN_WINOGRAD_HALF)
-        darkbn_filters_tile(DARKBN_WINOGRAD_HALF, taps, channels, to, step);
+        darkbn_taps_tile(DARKBN_WINOGRAD_HALF, taps, channels, to, step);
     else
-        darkbn_filters_tile(4, taps, channels, to, step);
+        darkbn_taps_tile(4, taps, channels, to, step);
 }
 
 #endif

@@ -63,7 +63,7 @@ static void darkbn_taps_task(const darkbn_taps *t, const darkbn_winograd_region 
     float *u = r->sums + w->positions * w->out_step;
     for (ptrdiff_t start = 0; start < w->blocks; start += t->depth) {
         const ptrdiff_t steps = darkbn_least(t->depth, w->blocks - start);
-        darkbn_filters_transform(w->m, taps, steps * DARKBN_BLOCK, u, t->step);
+        darkbn_taps_transform(w->m, taps, steps * DARKBN_BLOCK, u, t->step);
         taps += steps * unit * DARKBN_TAPS;
         for (int position = 0; position < w->positions; ++position) {
             /* The taps of the next channels are asked for meanwhile, a ninth at each of the first positions. */
