@@ -96,13 +96,13 @@ class Profile:
         lines = [self.HEADING, *map(self._row, self.steps), *self.summary()]
         return "\n".join(lines)
 
-    HEADING = f"{'step':<33} {'method':<10} {'ms':>8} {'%':>5} {'GFLOP/s':>8} {'peak':>5} {'GB/s':>5}"
+    HEADING = f"{'step':<26} {'method':<17} {'ms':>8} {'%':>5} {'GFLOP/s':>8} {'peak':>5} {'GB/s':>5}"
 
     def _row(self, step: StepProfile) -> str:
         total = sum(s.seconds for s in self.steps) or 1.0
         speed = f"{step.gflops:8.1f} {self.share(step):5.0%}" if step.flops else f"{'':14}"
         return (
-            f"{_cut(step.name, 33):<33} {step.method:<10} {1e3 * step.seconds:8.3f} {100 * step.seconds / total:5.1f}"
+            f"{_cut(step.name, 26):<26} {step.method:<17} {1e3 * step.seconds:8.3f} {100 * step.seconds / total:5.1f}"
             f" {speed} {step.bandwidth:5.1f}"
         )
 
