@@ -162,7 +162,7 @@ def require_bottleneck(
     kernel: str,
     channels: tuple[int, int, int],
     size: int,
-    parts: tuple[int, int],
+    parts: tuple[int, int, int],
     steps: tuple[int, int, int],
     given: tuple[int, int] | None = None,
     *,
@@ -174,12 +174,13 @@ def require_bottleneck(
         kernel: name for the message.
         channels: of the input, in the middle, of the output.
         size: of the depthwise filters.
-        parts: whether there is a 1x1 convolution before it, and behind it.
+        parts: whether there is a 1x1 convolution before it; channels between squeeze and excitation, 0 without; whether
+            there is a 1x1 convolution behind it.
         steps: stride_y, stride_x, pad.
         given: how many weights and biases there are, where they are given.
         residual: whether something is added to the output.
     """
-    (c, m, n), (expand, project), (stride_y, stride_x, pad) = channels, parts, steps
+    (c, m, n), (expand, squeeze, project), (stride_y, stride_x, pad) = channels, parts, steps
     _require(min(c, m, n) >= 1, kernel, f"channels must be at least 1, found {c}, {m}, {n}")
     _require(1 <= size <= MAX_BOTTLENECK, kernel, f"size must be 1 to {MAX_BOTTLENECK}, found {size}")
     _require(
@@ -189,8 +190,10 @@ def require_bottleneck(
     )
     _require(bool(expand) or c == m, kernel, f"without expansion, channels must be the same, found {c} and {m}")
     _require(bool(project) or n == m, kernel, f"without projection, channels must be the same, found {m} and {n}")
+    _require(squeeze >= 0, kernel, f"channels between squeeze and excitation must be at least 0, found {squeeze}")
+    _require(bool(project) or not squeeze, kernel, "without projection, there is no squeeze and excitation")
     _require(bool(project) or not residual, kernel, "without projection, nothing can be added")
     if given is not None:
-        weights = (c * m if expand else 0) + m * size * size + (m * n if project else 0)
-        biases = (m if expand else 0) + m + (n if project else 0)
+        weights = (c * m if expand else 0) + m * size * size + 2 * m * squeeze + (m * n if project else 0)
+        biases = (m if expand else 0) + m + (squeeze + m if squeeze else 0) + (n if project else 0)
         _require(given == (weights, biases), kernel, f"{weights} weights and {biases} biases are needed, found {given}")

@@ -12,6 +12,7 @@ from cases_blocked_convolution import PLACES, out_size
 from darkbn.activations import Activation
 
 SUMS = "float32 sums over channels, of sums over taps, of sums over channels"
+CUT = SUMS + ", whose magnitude an activation cuts off"
 
 #: Activations: of the expansion, in the middle, of the projection, after the residual (None: no residual).
 ENDS = [
@@ -23,8 +24,14 @@ ENDS = [
     (Activation.LOGISTIC, Activation.RELU, Activation.MISH, None),
 ]
 
-#: Which parts there are: expansion, projection.
-PARTS = [(1, 1), (1, 0), (0, 1), (0, 0)]
+#: Which parts there are: expansion, channels between squeeze and excitation, projection.
+PARTS = [(1, 0, 1), (1, 0, 0), (0, 0, 1), (0, 0, 0), (1, 4, 1), (0, 17, 1)]
+#: Activations of squeeze, excitation and scaling.
+SCALES = [
+    (Activation.RELU, Activation.LOGISTIC, Activation.LINEAR),
+    (Activation.SWISH, Activation.LOGISTIC, Activation.LEAKY),
+    (Activation.LEAKY, Activation.RELU6, Activation.SWISH),
+]
 
 #: b, c, m, n, (h, w), size, strides, pad; blocks' and tiles' sizes +-1, odd shapes, several strips of a band.
 SHAPES = [
@@ -46,10 +53,10 @@ SHAPES = [
 OUTPUTS = {(1, 9, 40, 24, (14, 10), 5, (1, 1), 2): (16, 8)}
 
 
-def row(shape: Any, parts: tuple[int, int], turn: int) -> KernelCase:
+def row(shape: Any, parts: tuple[int, int, int], turn: int) -> KernelCase:
     """The row of a shape; turns take the activations and places one after another."""
     b, c, m, n, (h, w), size, (stride_y, stride_x), pad = shape
-    expand, project = parts
+    expand, squeeze, project = parts
     c, n = c if expand else m, n if project else m
     before_x, before_residual, before_out, behind_out = PLACES[turn % len(PLACES)]
     first, middle, last, after = ENDS[turn % len(ENDS)]
@@ -58,20 +65,26 @@ def row(shape: Any, parts: tuple[int, int], turn: int) -> KernelCase:
     blocks, out_blocks = -(-c // 8), -(-n // 8)
     sizes = {"b": b, "h": h, "w": w, "oh": oh, "ow": ow, "xb": before_x + blocks + 1}
     sizes |= {"rb": before_residual + out_blocks, "ob": before_out + out_blocks + behind_out}
-    sizes |= {"weights": c * m * expand + m * size * size + m * n * project, "biases": m * expand + m + n * project}
+    between = squeeze and squeeze + m
+    sizes |= {"weights": c * m * expand + m * size * size + 2 * m * squeeze + m * n * project}
+    sizes |= {"biases": m * expand + m + between + n * project}
     scalars = {"x_block": before_x, "residual_block": before_residual, "out_block": before_out, "c": c, "m": m, "n": n}
-    scalars |= {"size": size, "expand": expand, "project": project}
+    scalars |= {"size": size, "expand": expand, "squeeze": squeeze, "project": project}
     scalars |= {"stride_y": stride_y, "stride_x": stride_x, "pad": pad}
     scalars |= {"expand_activation": int(first), "activation": int(middle), "project_activation": int(last)}
     scalars |= {"residual_activation": int(after or 0)}
+    scaling = zip(("squeeze_activation", "excite_activation", "scale_activation"), SCALES[turn % 3], strict=True)
+    scalars |= {name: int(kind) for name, kind in scaling}
     none = frozenset() if after is not None and project else frozenset({"residual"})
-    return KernelCase("blocked_bottleneck.forward", sizes, scalars, tolerance=4e-6, reason=SUMS, none=none)
+    cut = {middle, last, after} & {Activation.RELU6, Activation.LOGISTIC}
+    tolerance, reason = (1.5e-5, CUT) if cut else (4e-6, SUMS)
+    return KernelCase("blocked_bottleneck.forward", sizes, scalars, tolerance=tolerance, reason=reason, none=none)
 
 
 def packing(case: KernelCase) -> KernelCase:
     """The row of `pack` that belongs to one of `forward`."""
     sizes = {name: case.sizes[name] for name in ("weights", "biases")}
-    names = ("c", "m", "n", "size", "expand", "project")
+    names = ("c", "m", "n", "size", "expand", "squeeze", "project")
     return KernelCase("blocked_bottleneck.pack", sizes, {name: case.scalars[name] for name in names})
 
 

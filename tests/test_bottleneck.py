@@ -137,6 +137,51 @@ def test_what_the_kernel_cannot_do_stays(ops: list[Op]) -> None:
     assert set(fused(*ops)) == {"convolution"}
 
 
+MEANS = Op("avgpool", (2,), 4, (4,))
+SQUEEZE, EXCITE = conv(4, 5, 48, 4), conv(5, 6, 4, 48, activation=int(Activation.LOGISTIC))
+PRODUCT = Op("scale_channels", (6, 2), 7, (7,), None, LINEAR)
+BEHIND = conv((7, 0), 8, 48, 8, after=RELU)
+EXCITING = (FIRST, EXPAND, DEPTHWISE, MEANS, SQUEEZE, EXCITE, PRODUCT, BEHIND)
+
+
+def test_squeeze_and_excitation_become_part_of_it() -> None:
+    made = fuse_bottlenecks(program(*EXCITING), lambda b: True)
+    assert [op.kind for op in made.ops] == ["convolution", "bottleneck"]
+    assert made.ops[1].arguments == Bottleneck(EXPAND, DEPTHWISE, BEHIND, SQUEEZE, EXCITE, LINEAR)
+    assert (made.ops[1].reads, made.ops[1].writes, made.ops[1].layers) == ((0, 0), 8, (1, 2, 4, 5, 6, 7, 8))
+    made = fuse_bottlenecks(program(*EXCITING), lambda b: b.project is None)
+    assert made.ops[1].arguments == Bottleneck(EXPAND, DEPTHWISE, None)
+    assert [op.kind for op in made.ops[2:]] == [op.kind for op in EXCITING[3:]]
+
+
+def without(*changed: Op) -> list[Op]:
+    """The operations of squeeze and excitation, some of them others."""
+    instead = {op.writes: op for op in changed}
+    return [instead.get(op.writes, op) for op in EXCITING]
+
+
+@pytest.mark.parametrize(
+    ("ops", "outputs"),
+    [
+        # a map inside is wanted or read by somebody else
+        *[(list(EXCITING), (wanted, 8)) for wanted in (4, 5, 6, 7)],
+        *[([*EXCITING, Op("activation", (read,), 9, (9,), None, RELU)], (8, 9)) for read in (2, 4, 5, 6, 7)],
+        # other operations in their places
+        (without(Op("maxpool", (2,), 4, (4,))), ()),
+        (without(replace(PRODUCT, arguments=MIXING)), ()),
+        (without(replace(PRODUCT, kind="scale_pixels")), ()),
+        (without(conv((5, 4), 6, 4, 48, after=LINEAR)), ()),
+        (without(conv(4, 5, 48, 4, groups=4)), ()),
+        (without(conv(5, 6, 4, 48, activation=MIXING)), ()),
+        (without(conv(7, 8, 48, 8, 3, groups=1)), ()),
+    ],
+)
+def test_what_is_no_squeeze_and_excitation_stays(ops: list[Op], outputs: tuple[int, ...]) -> None:
+    made = fuse_bottlenecks(program(*ops, outputs=outputs), lambda b: True)
+    assert [op.kind for op in made.ops if op.kind != "bottleneck"] != ["convolution"]
+    assert not any(op.kind == "bottleneck" and op.arguments.squeeze is not None for op in made.ops)
+
+
 def test_only_what_pays_is_made_one() -> None:
     assert set(fused(FIRST, EXPAND, DEPTHWISE, PROJECT, pays=lambda b: False)) == {"convolution"}
     without = fused(FIRST, EXPAND, DEPTHWISE, PROJECT, pays=lambda b: b.expand is None)
@@ -191,10 +236,14 @@ def blocks(c: int, m: int, size: int, activation: str) -> str:
         first, last = layer.format(m, 1, 1, 1, activation), layer.format(c, 1, 1, 1, "linear")
         return first + layer.format(m, size, stride, m, activation) + last
 
+    means = layer.format(4, 1, 1, 1, "leaky") + layer.format(m, 1, 1, 1, "logistic")
     text = "[net]\nwidth=23\nheight=19\nchannels=3\n" + layer.format(c, 3, 2, 1, activation)
     text += block(1) + "[shortcut]\nfrom=-4\nactivation=leaky\n" + block(2) + block(1) + "[route]\nlayers=-2\n"
     text += layer.format(m, size, 1, m, activation) + layer.format(c, 1, 1, 1, "swish")
-    return text + "[route]\nlayers=-1,-4\n" + layer.format(7, 1, 1, 1, "linear")
+    text += "[route]\nlayers=-1,-4\n"
+    text += layer.format(m, 1, 1, 1, activation) + layer.format(m, size, 2, m, activation)
+    text += f"[avgpool]\n{means}[scale_channels]\nfrom=-4\nactivation={activation}\n" + layer.format(c, 1, 1, 1, "relu")
+    return text + layer.format(7, 1, 1, 1, "linear")
 
 
 @pytest.mark.parametrize(("c", "m", "size", "activation", "batch"), [
@@ -202,7 +251,9 @@ def blocks(c: int, m: int, size: int, activation: str) -> str:
 def test_bottlenecks_equal_forward(c: int, m: int, size: int, activation: str, batch: int) -> None:
     net = darkbn.load(blocks(c, m, size, activation), batch=batch, seed=1)
     randomize(net)
-    assert sum(step.kind == "bottleneck" for step in net.compile().steps) >= 4
+    found = [step for step in net.compile().steps if step.kind == "bottleneck"]
+    assert len(found) == 5
+    assert len(found[-1].layers) == 7  # with squeeze and excitation
     assert differences(net) == []
     assert differences(net, range(len(net.layers))) == []
     assert differences(net, range(1, len(net.layers), 3)) == []

@@ -1,6 +1,6 @@
 from darkbn.signature import Array
 
-def packed_size(c: int, m: int, n: int, size: int, expand: int, project: int) -> int: ...
+def packed_size(c: int, m: int, n: int, size: int, expand: int, squeeze: int, project: int) -> int: ...
 def pack(
     weights: Array,
     biases: Array,
@@ -10,6 +10,7 @@ def pack(
     n: int,
     size: int,
     expand: int,
+    squeeze: int,
     project: int,
     threads: int,
 ) -> None: ...
@@ -24,6 +25,7 @@ def forward_workspace(
     n: int,
     size: int,
     expand: int,
+    squeeze: int,
     project: int,
     stride_y: int,
     stride_x: int,
@@ -44,12 +46,16 @@ def forward(
     n: int,
     size: int,
     expand: int,
+    squeeze: int,
     project: int,
     stride_y: int,
     stride_x: int,
     pad: int,
     expand_activation: int,
     activation: int,
+    squeeze_activation: int,
+    excite_activation: int,
+    scale_activation: int,
     project_activation: int,
     residual_activation: int,
     threads: int,

@@ -11,16 +11,15 @@ cdef extern from "darkbn/blocked_bottleneck.h" nogil:
 
     ctypedef struct darkbn_bottleneck:
         darkbn_slice x, out, residual
-        const float *expand
-        const float *depthwise
-        const float *project
-        Py_ssize_t batch, h, w, c, m, n, size, out_h, out_w, stride_y, stride_x, pad
+        Py_ssize_t batch, h, w, c, m, n, size, out_h, out_w, stride_y, stride_x, pad, squeezed
         int expands, projects
         int expand_activation, depthwise_activation, project_activation, residual_activation
+        int squeeze_activation, excite_activation, scale_activation
 
     ctypedef struct darkbn_bottleneck_parts:
-        Py_ssize_t expand, depthwise, project
+        Py_ssize_t expand, depthwise, squeeze, excite, project
 
+    void darkbn_bottleneck_unpack(darkbn_bottleneck* g, const float* packed)
     Py_ssize_t darkbn_blocks(Py_ssize_t channels)
     darkbn_bottleneck_parts darkbn_bottleneck_packed(const darkbn_bottleneck* g)
     void darkbn_bottleneck_pack(const darkbn_bottleneck* g, const float* weights, const float* biases, float* packed)
@@ -28,21 +27,21 @@ cdef extern from "darkbn/blocked_bottleneck.h" nogil:
     void darkbn_bottleneck_run(const darkbn_bottleneck* g, float* workspace, int threads)
 
 
-def packed_size(Py_ssize_t c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t size, int expand, int project):
-    require_bottleneck("blocked_bottleneck.packed_size", (c, m, n), size, (expand, project), (1, 1, 0))
-    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, project)
+def packed_size(Py_ssize_t c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t size, int expand, int squeeze, int project):
+    require_bottleneck("blocked_bottleneck.packed_size", (c, m, n), size, (expand, squeeze, project), (1, 1, 0))
+    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, squeeze, project)
     return packed_floats(&g)
 
 
 def pack(
     const float[::1] weights, const float[::1] biases, float[::1] packed, Py_ssize_t c, Py_ssize_t m, Py_ssize_t n,
-    Py_ssize_t size, int expand, int project, int threads
+    Py_ssize_t size, int expand, int squeeze, int project, int threads
 ):
     cdef str kernel = "blocked_bottleneck.pack"
     require_bottleneck(
-        kernel, (c, m, n), size, (expand, project), (1, 1, 0), (weights.shape[0], biases.shape[0])
+        kernel, (c, m, n), size, (expand, squeeze, project), (1, 1, 0), (weights.shape[0], biases.shape[0])
     )
-    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, project)
+    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, squeeze, project)
     check_packed(kernel, packed, &g)
     with nogil:
         darkbn_bottleneck_pack(&g, &weights[0], &biases[0], &packed[0])
@@ -50,12 +49,13 @@ def pack(
 
 def forward_workspace(
     Py_ssize_t b, Py_ssize_t h, Py_ssize_t w, Py_ssize_t oh, Py_ssize_t ow, Py_ssize_t c, Py_ssize_t m, Py_ssize_t n,
-    Py_ssize_t size, int expand, int project, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t pad, int threads
+    Py_ssize_t size, int expand, int squeeze, int project, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t pad,
+    int threads
 ):
     require_bottleneck(
-        "blocked_bottleneck.forward_workspace", (c, m, n), size, (expand, project), (stride_y, stride_x, pad)
+        "blocked_bottleneck.forward_workspace", (c, m, n), size, (expand, squeeze, project), (stride_y, stride_x, pad)
     )
-    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, project)
+    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, squeeze, project)
     g.batch, g.h, g.w, g.out_h, g.out_w = b, h, w, oh, ow
     g.stride_y, g.stride_x, g.pad = stride_y, stride_x, pad
     return darkbn_bottleneck_floats(&g, threads)
@@ -64,18 +64,21 @@ def forward_workspace(
 def forward(
     const float[:, :, :, :, ::1] x, const float[::1] packed, const float[:, :, :, :, ::1] residual,
     float[:, :, :, :, ::1] out, float[::1] workspace, Py_ssize_t x_block, Py_ssize_t residual_block,
-    Py_ssize_t out_block, Py_ssize_t c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t size, int expand, int project,
-    Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t pad, int expand_activation, int activation,
-    int project_activation, int residual_activation, int threads
+    Py_ssize_t out_block, Py_ssize_t c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t size, int expand, int squeeze,
+    int project, Py_ssize_t stride_y, Py_ssize_t stride_x, Py_ssize_t pad, int expand_activation, int activation,
+    int squeeze_activation, int excite_activation, int scale_activation, int project_activation,
+    int residual_activation, int threads
 ):
     cdef str kernel = "blocked_bottleneck.forward"
-    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, project)
+    cdef darkbn_bottleneck g = filters(c, m, n, size, expand, squeeze, project)
     g.batch, g.h, g.w, g.out_h, g.out_w = x.shape[0], x.shape[2], x.shape[3], out.shape[2], out.shape[3]
     g.stride_y, g.stride_x, g.pad = stride_y, stride_x, pad
     g.expand_activation, g.depthwise_activation = expand_activation, activation
+    g.squeeze_activation, g.excite_activation = squeeze_activation, excite_activation
+    g.scale_activation = scale_activation
     g.project_activation, g.residual_activation = project_activation, residual_activation
     require_bottleneck(
-        kernel, (c, m, n), size, (expand, project), (stride_y, stride_x, pad), residual=residual is not None
+        kernel, (c, m, n), size, (expand, squeeze, project), (stride_y, stride_x, pad), residual=residual is not None
     )
     require_slice(kernel, "x", x_block, darkbn_blocks(c), x.shape[1])
     require_slice(kernel, "out", out_block, darkbn_blocks(n), out.shape[1])
@@ -87,9 +90,7 @@ def forward(
     if residual is not None:
         require_slice(kernel, "residual", residual_block, darkbn_blocks(n), residual.shape[1])
         g.residual = slice_of(residual, residual_block)
-    cdef darkbn_bottleneck_parts parts = darkbn_bottleneck_packed(&g)
-    g.expand, g.depthwise = &packed[0], &packed[0] + parts.expand
-    g.project = g.depthwise + parts.depthwise
+    darkbn_bottleneck_unpack(&g, &packed[0])
     if g.batch * g.out_h * g.out_w == 0:
         return
     with nogil:
@@ -97,16 +98,17 @@ def forward(
 
 
 cdef darkbn_bottleneck filters(
-    Py_ssize_t c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t size, int expand, int project
+    Py_ssize_t c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t size, int expand, int squeeze, int project
 ) noexcept:
     cdef darkbn_bottleneck g
-    g.c, g.m, g.n, g.size, g.expands, g.projects = c, m, n, size, expand != 0, project != 0
+    g.c, g.m, g.n, g.size, g.squeezed = c, m, n, size, squeeze
+    g.expands, g.projects = expand != 0, project != 0
     return g
 
 
 cdef Py_ssize_t packed_floats(const darkbn_bottleneck* g) noexcept:
     cdef darkbn_bottleneck_parts parts = darkbn_bottleneck_packed(g)
-    return parts.expand + parts.depthwise + parts.project
+    return parts.expand + parts.depthwise + parts.squeeze + parts.excite + parts.project
 
 
 cdef int check_packed(str kernel, const float[::1] packed, const darkbn_bottleneck* g) except -1:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from darkbn.activations import Activation
+
 if TYPE_CHECKING:
     from darkbn.layers.base import Layer
 
@@ -190,16 +192,22 @@ class Bottleneck:
         expand: the 1x1 convolution before the depthwise one, as it was, or None.
         depthwise: with a filter a channel.
         project: the 1x1 convolution behind it, or None.
+        squeeze, excite: the 1x1 convolutions that make of the means of its channels what they are multiplied with, or
+            None; scale_activation follows the product.
     """
 
     expand: Op | None
     depthwise: Op
     project: Op | None
+    squeeze: Op | None = None
+    excite: Op | None = None
+    scale_activation: int = Activation.LINEAR
 
     @property
     def parts(self) -> tuple[Op, ...]:
         """Those that there are, in order."""
-        return tuple(part for part in (self.expand, self.depthwise, self.project) if part is not None)
+        parts = (self.expand, self.depthwise, self.squeeze, self.excite, self.project)
+        return tuple(part for part in parts if part is not None)
 
 
 @dataclass(frozen=True)

@@ -191,10 +191,11 @@ def _blocked_call(
 # -- bottlenecks -------------------------------------------------------------------------------------------------------
 
 
-def _bottleneck_filters(b: Bottleneck) -> tuple[int, int, int, int, int, int]:
-    """c, m, n, size, expand, project."""
+def _bottleneck_filters(b: Bottleneck) -> tuple[int, ...]:
+    """c, m, n, size, expand, squeeze, project."""
     first, g, last = b.parts[0].arguments.geometry, b.depthwise.arguments.geometry, b.parts[-1].arguments.geometry
-    return first.c, g.c, last.n, g.size, int(b.expand is not None), int(b.project is not None)
+    squeezed = 0 if b.squeeze is None else b.squeeze.arguments.geometry.n
+    return first.c, g.c, last.n, g.size, int(b.expand is not None), squeezed, int(b.project is not None)
 
 
 def _bottleneck_sizes(b: Bottleneck) -> tuple[int, ...]:
@@ -218,7 +219,9 @@ def _bottleneck_call(
 ) -> Call:
     (x, x_block), (residual, residual_block), (out, out_block) = slices
     g, linear = b.depthwise.arguments.geometry, int(Activation.LINEAR)
-    kinds = [linear if part is None else part.arguments.activation for part in (b.expand, b.depthwise, b.project)]
+    parts = (b.expand, b.depthwise, b.squeeze, b.excite, b.project)
+    kinds = [linear if part is None else part.arguments.activation for part in parts]
+    kinds.insert(4, b.scale_activation)
     after = b.parts[-1].arguments.residual_activation
     steps = (g.stride_y, g.stride_x, g.pad, *kinds, linear if after is None else after)
     arrays, places = (x, packed, residual, out, workspace), (x_block, residual_block, out_block)

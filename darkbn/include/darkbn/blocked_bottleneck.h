@@ -1,40 +1,59 @@
 /* A convolution with a filter a channel between two 1x1 convolutions, in one pass: what lies between them stays in the
  * caches.
  *
- * A task is a band of output rows. It goes through the band in strips of a few rows; of these, tile by tile of the
- * middle channels, it makes the rows of the expanded map that are not there yet, in a ring of rows with zeros round
- * them, and from them the strip of the depthwise convolution. Then all channels of the strip are projected. */
+ * A task is a band of output rows and some tiles of the middle channels. Row by row and tile by tile, it makes the rows of
+ * the expanded map that are new, in a ring of as many rows as a filter has, with zeros round them, and from these a row
+ * of the depthwise convolution. Strips of these rows are projected when all their channels are there.
+ *
+ * With squeeze and excitation, the means of all pixels come in between: the middle map is made, then the scales of its
+ * channels, then strips of the scaled map are projected. All threads work on one image then. */
 #ifndef DARKBN_BLOCKED_BOTTLENECK_H
 #define DARKBN_BLOCKED_BOTTLENECK_H
 
 #include "darkbn/blocked_depthwise.h"
 #include "darkbn/blocked_point.h"
 
-#define DARKBN_STRIP_PIXELS 64                /* outputs of a strip, about */
-#define DARKBN_STRIP_FLOATS (48 * 1024)       /* a band of so many is one strip: its ring serves all tiles */
+#define DARKBN_STRIP_PIXELS 64          /* outputs of a strip, about */
+#define DARKBN_STRIP_FLOATS (48 * 1024) /* a band with so many in the middle is one strip: its tiles share a ring */
 
 typedef struct darkbn_bottleneck {
     darkbn_slice x, out, residual; /* residual.data may be NULL */
-    const float *expand, *depthwise, *project; /* packed; the first and the last may be NULL */
+    const float *expand, *depthwise, *squeeze, *excite, *project; /* packed; NULL where there is none */
     ptrdiff_t batch, h, w, c, m, n, size, out_h, out_w, stride_y, stride_x, pad;
+    ptrdiff_t squeezed; /* channels, 0 without squeeze and excitation */
     int expands, projects;
     int expand_activation, depthwise_activation, project_activation, residual_activation;
+    int squeeze_activation, excite_activation, scale_activation;
 } darkbn_bottleneck;
 
-/* Floats of the three packed parts, one behind the other. */
+/* Floats of the packed parts, one behind the other. */
 typedef struct darkbn_bottleneck_parts {
-    ptrdiff_t expand, depthwise, project;
+    ptrdiff_t expand, depthwise, squeeze, excite, project;
 } darkbn_bottleneck_parts;
 
 static darkbn_bottleneck_parts darkbn_bottleneck_packed(const darkbn_bottleneck *g)
 {
     const darkbn_bottleneck_parts parts = {g->expands ? darkbn_point_packed(g->c, g->m) : 0,
                                            darkbn_depthwise_packed(g->m, g->size),
+                                           g->squeezed ? darkbn_point_packed(g->m, g->squeezed) : 0,
+                                           g->squeezed ? darkbn_point_packed(g->squeezed, g->m) : 0,
                                            g->projects ? darkbn_point_packed(g->m, g->n) : 0};
     return parts;
 }
 
-/* weights: (m, c) where it expands, (m, size, size), (n, m) where it projects; biases likewise. */
+/* Where the parts lie. */
+static void darkbn_bottleneck_unpack(darkbn_bottleneck *g, const float *packed)
+{
+    const darkbn_bottleneck_parts parts = darkbn_bottleneck_packed(g);
+    g->expand = packed;
+    g->depthwise = g->expand + parts.expand;
+    g->squeeze = g->depthwise + parts.depthwise;
+    g->excite = g->squeeze + parts.squeeze;
+    g->project = g->excite + parts.excite;
+}
+
+/* weights: (m, c) where it expands, (m, size, size), (squeezed, m) and (m, squeezed) where it squeezes, (n, m) where it
+ * projects; biases likewise. */
 static void darkbn_bottleneck_pack(const darkbn_bottleneck *g, const float *weights, const float *biases, float *packed)
 {
     const darkbn_bottleneck_parts parts = darkbn_bottleneck_packed(g);
@@ -42,46 +61,95 @@ static void darkbn_bottleneck_pack(const darkbn_bottleneck *g, const float *weig
         darkbn_point_pack(weights, biases, g->c, g->m, packed);
         weights += g->m * g->c;
         biases += g->m;
+        packed += parts.expand;
     }
-    darkbn_depthwise_pack(weights, biases, g->m, g->size, packed + parts.expand);
-    if (g->projects)
-        darkbn_point_pack(weights + g->m * g->size * g->size, biases + g->m, g->m, g->n,
-                          packed + parts.expand + parts.depthwise);
+    darkbn_depthwise_pack(weights, biases, g->m, g->size, packed);
+    weights += g->m * g->size * g->size;
+    biases += g->m;
+    packed += parts.depthwise;
+    if (g->squeezed) {
+        darkbn_point_pack(weights, biases, g->m, g->squeezed, packed);
+        darkbn_point_pack(weights + g->m * g->squeezed, biases + g->squeezed, g->squeezed, g->m, packed + parts.squeeze);
+        weights += 2 * g->m * g->squeezed;
+        biases += g->squeezed + g->m;
+        packed += parts.squeeze + parts.excite;
+    }
+    if (g->projects) darkbn_point_pack(weights, biases, g->m, g->n, packed);
 }
 
 /* How the work is cut. Results do not depend on it. */
 typedef struct darkbn_bottleneck_cut {
-    ptrdiff_t bands, band;   /* of an image, and rows of each */
-    ptrdiff_t strip;         /* rows of a strip */
-    ptrdiff_t ring, pitch;   /* rows of the ring, pixels of a row with the zeros round it */
-    ptrdiff_t ring_tiles;    /* tiles of middle channels that have a ring */
-    ptrdiff_t ring_plane, strip_plane, strips, sums, local; /* floats of a block; where strips and sums begin; all */
+    ptrdiff_t bands, band;    /* of an image, and rows of each */
+    ptrdiff_t chunks, chunk;  /* of the tiles of middle channels, and tiles of each */
+    ptrdiff_t strips, strip;  /* of a band, where the middle map is not kept whole, else of an image; rows of each */
+    ptrdiff_t pitch;          /* pixels of a row with the zeros round it */
+    ptrdiff_t ring_tiles;     /* tiles that have a ring */
+    ptrdiff_t ring_plane, strip_plane;                                        /* floats of a block */
+    ptrdiff_t strip_at, sums_at, local;                                       /* in a thread's room, and all of it */
+    ptrdiff_t middle_plane, middle_at, rows_at, means_at, squeezed_at, scales_at, shared; /* in the room of all */
 } darkbn_bottleneck_cut;
+
+/* Whether the middle map is finished before anything is projected, or is what is wanted. */
+DARKBN_INLINE int darkbn_keeps_middle(const darkbn_bottleneck *g) { return !g->projects || g->squeezed; }
+
+/* Bands and chunks with the least for the thread that has most to do. Bands repeat the rows that two of them read. */
+static void darkbn_cut_tasks(const darkbn_bottleneck *g, ptrdiff_t tiles, int threads, darkbn_bottleneck_cut *cut)
+{
+    const ptrdiff_t images = g->squeezed ? 1 : g->batch, rows = darkbn_most(g->out_h, 1);
+    const ptrdiff_t repeated = g->expands ? darkbn_most(g->size - g->stride_y, 0) : 0;
+    ptrdiff_t least = PTRDIFF_MAX;
+    cut->bands = cut->chunks = 1;
+    for (ptrdiff_t chunks = 1; chunks <= 4 * threads && chunks <= tiles; chunks *= 2) {
+        if (chunks > 1 && !darkbn_keeps_middle(g)) break;
+        for (int several = 0; several < 2; ++several) {
+            const ptrdiff_t bands = several ? darkbn_parts_of(threads, chunks) : 1;
+            const ptrdiff_t band = darkbn_parts_of(rows, bands);
+            const ptrdiff_t rounds = darkbn_parts_of(images * chunks * darkbn_parts_of(rows, band), threads);
+            const ptrdiff_t work = rounds * darkbn_parts_of(tiles, chunks) * (band * g->stride_y + (bands > 1) * repeated);
+            if (work >= least) continue;
+            least = work;
+            cut->bands = bands;
+            cut->chunks = chunks;
+        }
+    }
+    cut->band = darkbn_parts_of(rows, cut->bands);
+    cut->bands = darkbn_parts_of(rows, cut->band);
+    cut->chunk = darkbn_parts_of(tiles, cut->chunks);
+    cut->chunks = darkbn_parts_of(tiles, cut->chunk);
+}
 
 static darkbn_bottleneck_cut darkbn_cut_bottleneck(const darkbn_bottleneck *g, int threads)
 {
     darkbn_bottleneck_cut cut;
     const ptrdiff_t blocks = darkbn_blocks(g->m), tiles = darkbn_parts_of(blocks, DARKBN_TILE_BLOCKS);
     const ptrdiff_t rows = darkbn_most(g->out_h, 1), width = darkbn_most(g->out_w, 1);
-    cut.bands = g->batch % threads ? threads : 1;
-    cut.band = darkbn_parts_of(rows, cut.bands);
-    cut.bands = darkbn_parts_of(rows, cut.band);
-    const int whole = cut.band * width * blocks * DARKBN_BLOCK <= DARKBN_STRIP_FLOATS;
-    cut.strip = whole ? cut.band : darkbn_least(cut.band, darkbn_parts_of(DARKBN_STRIP_PIXELS, width));
-    cut.ring = (cut.strip - 1) * g->stride_y + g->size;
+    darkbn_cut_tasks(g, tiles, threads, &cut);
+    const int whole = !darkbn_keeps_middle(g)
+                      && cut.band * width * blocks * DARKBN_BLOCK <= DARKBN_STRIP_FLOATS;
+    const ptrdiff_t most = g->squeezed ? darkbn_parts_of(rows, threads) : cut.band;
+    cut.strip = whole ? cut.band : darkbn_least(most, darkbn_parts_of(DARKBN_STRIP_PIXELS, width));
+    cut.strips = darkbn_parts_of(rows, cut.strip);
     cut.pitch = darkbn_most((width - 1) * g->stride_x + g->size, g->w + g->pad);
-    cut.ring_tiles = whole ? 1 : tiles;
-    cut.ring_plane = cut.ring * cut.pitch * DARKBN_BLOCK;
+    cut.ring_tiles = whole ? 1 : cut.chunk;
+    cut.ring_plane = g->size * cut.pitch * DARKBN_BLOCK;
     cut.strip_plane = cut.strip * width * DARKBN_BLOCK;
-    cut.strips = darkbn_rounded(cut.ring_tiles * DARKBN_TILE_BLOCKS * cut.ring_plane, DARKBN_LINE);
-    cut.sums = cut.strips + (g->projects ? darkbn_rounded(blocks * cut.strip_plane, DARKBN_LINE) : 0);
-    cut.local = cut.sums + (g->projects ? darkbn_rounded(DARKBN_TILE_BLOCKS * cut.strip_plane, DARKBN_LINE) : 0);
+    cut.strip_at = darkbn_rounded(cut.ring_tiles * DARKBN_TILE_BLOCKS * cut.ring_plane, DARKBN_LINE);
+    cut.sums_at = cut.strip_at + (g->projects ? darkbn_rounded(blocks * cut.strip_plane, DARKBN_LINE) : 0);
+    cut.local = cut.sums_at + (g->projects ? darkbn_rounded(DARKBN_TILE_BLOCKS * cut.strip_plane, DARKBN_LINE) : 0);
+    const ptrdiff_t kept = g->squeezed ? blocks * DARKBN_BLOCK : 0;
+    cut.middle_plane = rows * width * DARKBN_BLOCK;
+    cut.middle_at = threads * cut.local;
+    cut.rows_at = cut.middle_at + darkbn_rounded(kept * rows * width, DARKBN_LINE);
+    cut.means_at = cut.rows_at + darkbn_rounded(kept * rows, DARKBN_LINE);
+    cut.squeezed_at = cut.means_at + darkbn_rounded(kept, DARKBN_LINE);
+    cut.scales_at = cut.squeezed_at + darkbn_rounded(darkbn_blocks(g->squeezed) * DARKBN_BLOCK, DARKBN_LINE);
+    cut.shared = cut.scales_at + darkbn_rounded(kept, DARKBN_LINE);
     return cut;
 }
 
 static ptrdiff_t darkbn_bottleneck_floats(const darkbn_bottleneck *g, int threads)
 {
-    return threads * darkbn_cut_bottleneck(g, threads).local + DARKBN_LINE;
+    return darkbn_cut_bottleneck(g, threads).shared + DARKBN_LINE;
 }
 
 /* What a task works on. */
@@ -89,7 +157,7 @@ typedef struct darkbn_bottleneck_task {
     const darkbn_bottleneck *g;
     const darkbn_bottleneck_cut *cut;
     ptrdiff_t image;
-    float *local;
+    float *local, *shared;
 } darkbn_bottleneck_task;
 
 /* The ring of the first block of a tile. */
@@ -101,14 +169,14 @@ DARKBN_INLINE float *darkbn_ring_of(const darkbn_bottleneck_task *task, ptrdiff_
 /* Where row y of the input, y >= -pad, lies in a ring. */
 DARKBN_INLINE ptrdiff_t darkbn_ring_row(const darkbn_bottleneck_task *task, ptrdiff_t y)
 {
-    return (y + task->g->pad) % task->cut->ring * task->cut->pitch * DARKBN_BLOCK;
+    return (y + task->g->pad) % task->g->size * task->cut->pitch * DARKBN_BLOCK;
 }
 
 /* Zeros on both sides of every row of the rings. */
 static void darkbn_ring_sides(const darkbn_bottleneck_task *task)
 {
     const darkbn_bottleneck *g = task->g;
-    const ptrdiff_t rows = task->cut->ring_tiles * DARKBN_TILE_BLOCKS * task->cut->ring;
+    const ptrdiff_t rows = task->cut->ring_tiles * DARKBN_TILE_BLOCKS * task->g->size;
     const ptrdiff_t inside = g->pad + g->w;
     for (ptrdiff_t i = 0; i < rows; ++i) {
         float *row = task->local + i * task->cut->pitch * DARKBN_BLOCK;
@@ -206,10 +274,11 @@ static void darkbn_ring_window(const darkbn_bottleneck_task *task, const float *
         else
             darkbn_window_row(0, 0, g, lines, filter + part, bias, bounds, to + part);
     }
-    if (!darkbn_is_bounded(g->depthwise_activation)) darkbn_activate(to, to, g->out_w * DARKBN_BLOCK, g->depthwise_activation);
+    if (!darkbn_is_bounded(g->depthwise_activation))
+        darkbn_activate(to, to, g->out_w * DARKBN_BLOCK, g->depthwise_activation);
 }
 
-/* A strip of the middle channels, pixels from row y on, to the tiles of the output. */
+/* A strip of the middle channels, `rows` rows from y on, to all tiles of the output. */
 static void darkbn_strip_project(const darkbn_bottleneck_task *task, ptrdiff_t y, ptrdiff_t rows)
 {
     const darkbn_bottleneck *g = task->g;
@@ -222,7 +291,7 @@ static void darkbn_strip_project(const darkbn_bottleneck_task *task, ptrdiff_t y
         const ptrdiff_t block = tile * DARKBN_TILE_BLOCKS;
         const ptrdiff_t blocks = darkbn_least(darkbn_blocks(g->n) - block, DARKBN_TILE_BLOCKS);
         const darkbn_bounds none = {1.0f, INFINITY};
-        darkbn_point_end end = {none, none, task->local + task->cut->sums, NULL, task->cut->strip_plane, 0};
+        darkbn_point_end end = {none, none, task->local + task->cut->sums_at, NULL, task->cut->strip_plane, 0};
         if (direct) {
             end.first = darkbn_bounds_of(g->project_activation);
             end.second = darkbn_bounds_of(g->residual_activation);
@@ -233,7 +302,7 @@ static void darkbn_strip_project(const darkbn_bottleneck_task *task, ptrdiff_t y
                 end.add = g->residual.data + task->image * g->residual.image + block * g->residual.plane
                           + first * DARKBN_BLOCK;
         }
-        darkbn_point_pixels(g->project, g->m, g->n, tile, task->local + task->cut->strips, task->cut->strip_plane,
+        darkbn_point_pixels(g->project, g->m, g->n, tile, task->local + task->cut->strip_at, task->cut->strip_plane,
                             pixels, &end);
         for (ptrdiff_t i = 0; i < blocks && !direct; ++i) {
             float *sums = end.to + i * end.plane;
@@ -243,43 +312,140 @@ static void darkbn_strip_project(const darkbn_bottleneck_task *task, ptrdiff_t y
     }
 }
 
-/* Rows [y0, y1) of the outputs. */
-static void darkbn_bottleneck_band(const darkbn_bottleneck_task *task, ptrdiff_t y0, ptrdiff_t y1)
+/* The sum of a row's pixels, lane by lane. */
+static void darkbn_row_sum(const float *row, ptrdiff_t pixels, float *to)
+{
+    for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
+        darkbn_wide sum[2] = {{0}, {0}};
+        for (ptrdiff_t p = 0; p < pixels; ++p) sum[p % 2] += darkbn_wide_load(row + p * DARKBN_BLOCK + part);
+        darkbn_wide_store(to + part, sum[0] + sum[1]);
+    }
+}
+
+/* Row y of the middle map, the blocks of one tile, whose rows of the band before are there unless y is the `first`.
+ * It belongs to the strip that begins with row y0. */
+static void darkbn_middle_row(const darkbn_bottleneck_task *task, ptrdiff_t tile, ptrdiff_t y, int first, ptrdiff_t y0)
 {
     const darkbn_bottleneck *g = task->g;
     const darkbn_bottleneck_cut *cut = task->cut;
-    const ptrdiff_t all = darkbn_blocks(g->m);
-    ptrdiff_t filled = y0 * g->stride_y - g->pad;
+    const ptrdiff_t top = y * g->stride_y - g->pad, block = tile * DARKBN_TILE_BLOCKS;
+    const ptrdiff_t there = first ? top : darkbn_most(top, top - g->stride_y + g->size);
+    const ptrdiff_t last = darkbn_least(block + DARKBN_TILE_BLOCKS, darkbn_blocks(g->m));
+    for (ptrdiff_t i = there; i < top + g->size; ++i) darkbn_ring_fill(task, tile, i);
+    for (ptrdiff_t b = block; b < last; ++b) {
+        float *to;
+        if (!g->projects)
+            to = g->out.data + task->image * g->out.image + b * g->out.plane + y * g->out_w * DARKBN_BLOCK;
+        else if (g->squeezed)
+            to = task->shared + cut->middle_at + b * cut->middle_plane + y * g->out_w * DARKBN_BLOCK;
+        else
+            to = task->local + cut->strip_at + b * cut->strip_plane + (y - y0) * g->out_w * DARKBN_BLOCK;
+        darkbn_ring_window(task, darkbn_ring_of(task, tile) + (b - block) * cut->ring_plane, b, y, to);
+        if (g->squeezed) darkbn_row_sum(to, g->out_w, task->shared + cut->rows_at + (b * g->out_h + y) * DARKBN_BLOCK);
+    }
+}
+
+/* Task `index` of an image: a band of rows of some tiles. */
+static void darkbn_bottleneck_band(const darkbn_bottleneck_task *task, ptrdiff_t index)
+{
+    const darkbn_bottleneck *g = task->g;
+    const darkbn_bottleneck_cut *cut = task->cut;
+    const ptrdiff_t y0 = index / cut->chunks * cut->band, y1 = darkbn_least(y0 + cut->band, g->out_h);
+    const ptrdiff_t tile0 = index % cut->chunks * cut->chunk;
+    const ptrdiff_t tile1 = darkbn_least(tile0 + cut->chunk, darkbn_parts_of(g->m, DARKBN_TILE_FILTERS));
     darkbn_ring_sides(task);
     for (ptrdiff_t y = y0; y < y1; y += cut->strip) {
         const ptrdiff_t rows = darkbn_least(cut->strip, y1 - y);
-        const ptrdiff_t top = darkbn_most(filled, y * g->stride_y - g->pad);
-        filled = (y + rows - 1) * g->stride_y - g->pad + g->size;
-        for (ptrdiff_t tile = 0; tile * DARKBN_TILE_BLOCKS < all; ++tile) {
-            const ptrdiff_t block = tile * DARKBN_TILE_BLOCKS, last = darkbn_least(block + DARKBN_TILE_BLOCKS, all);
-            for (ptrdiff_t i = top; i < filled; ++i) darkbn_ring_fill(task, tile, i);
-            for (ptrdiff_t b = block; b < last; ++b) {
-                float *to = g->projects ? task->local + cut->strips + b * cut->strip_plane
-                                        : g->out.data + task->image * g->out.image + b * g->out.plane
-                                              + y * g->out_w * DARKBN_BLOCK;
-                const float *ring = darkbn_ring_of(task, tile) + (b - block) * cut->ring_plane;
-                for (ptrdiff_t i = 0; i < rows; ++i)
-                    darkbn_ring_window(task, ring, b, y + i, to + i * g->out_w * DARKBN_BLOCK);
-            }
-        }
-        if (g->projects) darkbn_strip_project(task, y, rows);
+        for (ptrdiff_t tile = tile0; tile < tile1; ++tile)
+            for (ptrdiff_t i = y; i < y + rows; ++i) darkbn_middle_row(task, tile, i, i == y0, y);
+        if (!darkbn_keeps_middle(g)) darkbn_strip_project(task, y, rows);
     }
+}
+
+/* The mean of a block's pixels, from the sums of its rows. */
+static void darkbn_squeeze_mean(const darkbn_bottleneck_task *task, ptrdiff_t block)
+{
+    const darkbn_bottleneck *g = task->g;
+    const float *rows = task->shared + task->cut->rows_at + block * g->out_h * DARKBN_BLOCK;
+    float *means = task->shared + task->cut->means_at + block * DARKBN_BLOCK;
+    for (int i = 0; i < DARKBN_BLOCK; ++i) {
+        double sum = 0;
+        for (ptrdiff_t y = 0; y < g->out_h; ++y) sum += rows[y * DARKBN_BLOCK + i];
+        means[i] = (float)(sum / (double)(g->out_h * g->out_w));
+    }
+}
+
+/* A tile of a 1x1 convolution of one pixel, c channels to n, blocks side by side. */
+static void darkbn_single_point(const float *packed, ptrdiff_t c, ptrdiff_t n, ptrdiff_t tile, const float *x, float *to,
+                                int kind)
+{
+    const darkbn_bounds bounds = darkbn_bounds_of(kind);
+    const darkbn_point_end end = {bounds, bounds, to + tile * DARKBN_TILE_FILTERS, NULL, DARKBN_BLOCK, 0};
+    const ptrdiff_t left = darkbn_blocks(n) * DARKBN_BLOCK - tile * DARKBN_TILE_FILTERS;
+    darkbn_point_pixels(packed, c, n, tile, x, DARKBN_BLOCK, 1, &end);
+    if (!darkbn_is_bounded(kind)) darkbn_activate(end.to, end.to, darkbn_least(left, DARKBN_TILE_FILTERS), kind);
+}
+
+/* Strip `index` of the middle map, scaled, and what it becomes. */
+static void darkbn_scaled_strip(const darkbn_bottleneck_task *task, ptrdiff_t index)
+{
+    const darkbn_bottleneck *g = task->g;
+    const darkbn_bottleneck_cut *cut = task->cut;
+    const ptrdiff_t y = index * cut->strip, rows = darkbn_least(cut->strip, g->out_h - y);
+    const darkbn_bounds bounds = darkbn_bounds_of(g->scale_activation);
+    const ptrdiff_t floats = rows * g->out_w * DARKBN_BLOCK;
+    for (ptrdiff_t b = 0; b < darkbn_blocks(g->m); ++b) {
+        const float *from = task->shared + cut->middle_at + b * cut->middle_plane + y * g->out_w * DARKBN_BLOCK;
+        const float *scales = task->shared + cut->scales_at + b * DARKBN_BLOCK;
+        float *to = task->local + cut->strip_at + b * cut->strip_plane;
+        for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
+            const darkbn_wide scale = darkbn_wide_load(scales + part);
+            for (ptrdiff_t i = part; i < floats; i += DARKBN_BLOCK)
+                darkbn_wide_store(to + i, darkbn_bounded(scale * darkbn_wide_load(from + i), bounds));
+        }
+        if (!darkbn_is_bounded(g->scale_activation)) darkbn_activate(to, to, floats, g->scale_activation);
+    }
+    darkbn_strip_project(task, y, rows);
+}
+
+/* One image, by all threads of the region that this is called in. */
+static void darkbn_squeezed_image(const darkbn_bottleneck_task *task)
+{
+    const darkbn_bottleneck *g = task->g;
+    const darkbn_bottleneck_cut *cut = task->cut;
+    float *means = task->shared + cut->means_at, *squeezed = task->shared + cut->squeezed_at;
+#pragma omp for schedule(dynamic)
+    for (ptrdiff_t i = 0; i < cut->bands * cut->chunks; ++i) darkbn_bottleneck_band(task, i);
+#pragma omp for schedule(static)
+    for (ptrdiff_t i = 0; i < darkbn_blocks(g->m); ++i) darkbn_squeeze_mean(task, i);
+#pragma omp for schedule(static)
+    for (ptrdiff_t i = 0; i < darkbn_parts_of(g->squeezed, DARKBN_TILE_FILTERS); ++i)
+        darkbn_single_point(g->squeeze, g->m, g->squeezed, i, means, squeezed, g->squeeze_activation);
+#pragma omp for schedule(static)
+    for (ptrdiff_t i = 0; i < darkbn_parts_of(g->m, DARKBN_TILE_FILTERS); ++i)
+        darkbn_single_point(g->excite, g->squeezed, g->m, i, squeezed, task->shared + cut->scales_at,
+                            g->excite_activation);
+#pragma omp for schedule(dynamic)
+    for (ptrdiff_t i = 0; i < cut->strips; ++i) darkbn_scaled_strip(task, i);
 }
 
 static void darkbn_bottleneck_run(const darkbn_bottleneck *g, float *workspace, int threads)
 {
     const darkbn_bottleneck_cut cut = darkbn_cut_bottleneck(g, threads);
-    float *local = darkbn_line_start(workspace);
+    const ptrdiff_t tasks = cut.bands * cut.chunks;
+    float *room = darkbn_line_start(workspace);
+    if (g->squeezed) {
+#pragma omp parallel num_threads(threads)
+        for (ptrdiff_t image = 0; image < g->batch; ++image) {
+            const darkbn_bottleneck_task task = {g, &cut, image, room + DARKBN_THREAD * cut.local, room};
+            darkbn_squeezed_image(&task);
+        }
+        return;
+    }
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (ptrdiff_t task = 0; task < g->batch * cut.bands; ++task) {
-        const darkbn_bottleneck_task t = {g, &cut, task / cut.bands, local + DARKBN_THREAD * cut.local};
-        const ptrdiff_t y0 = task % cut.bands * cut.band;
-        darkbn_bottleneck_band(&t, y0, darkbn_least(y0 + cut.band, g->out_h));
+    for (ptrdiff_t i = 0; i < g->batch * tasks; ++i) {
+        const darkbn_bottleneck_task task = {g, &cut, i / tasks, room + DARKBN_THREAD * cut.local, room};
+        darkbn_bottleneck_band(&task, i % tasks);
     }
 }
 

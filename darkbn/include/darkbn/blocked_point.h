@@ -50,11 +50,18 @@ static darkbn_bounds darkbn_bounds_of(int kind)
     return b;
 }
 
+/* The greater and the lesser of two values, b where one is NaN. GCC makes a comparison and a choice of what C can say. */
+#if defined(__AVX__)
+DARKBN_INLINE darkbn_wide darkbn_wide_greater(darkbn_wide a, darkbn_wide b) { return __builtin_ia32_maxps256(a, b); }
+DARKBN_INLINE darkbn_wide darkbn_wide_lesser(darkbn_wide a, darkbn_wide b) { return __builtin_ia32_minps256(a, b); }
+#else
+DARKBN_INLINE darkbn_wide darkbn_wide_greater(darkbn_wide a, darkbn_wide b) { return darkbn_wide_select(a > b, a, b); }
+DARKBN_INLINE darkbn_wide darkbn_wide_lesser(darkbn_wide a, darkbn_wide b) { return darkbn_wide_select(a < b, a, b); }
+#endif
+
 DARKBN_INLINE darkbn_wide darkbn_bounded(darkbn_wide v, darkbn_bounds b)
 {
-    const darkbn_wide low = b.slope * v, most = (darkbn_wide){0} + b.most;
-    v = darkbn_wide_select(v > low, v, low);
-    return darkbn_wide_select(most < v, most, v);
+    return darkbn_wide_lesser((darkbn_wide){0} + b.most, darkbn_wide_greater(v, b.slope * v));
 }
 
 /* What a tile's sums become: blocks of pixels, `plane` floats from block to block. add may be NULL, or `to`. */
