@@ -273,6 +273,10 @@ def _uploaded(values: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
     return wrap(found)  # type: ignore[no-any-return]
 
 
+def _strided(values: ndarray, shape: Any, strides: Any) -> Any:
+    return wrap(np.lib.stride_tricks.as_strided(values.host, shape, strides))
+
+
 def _contiguous(values: Any, dtype: Any = None) -> ndarray:
     found = _uploaded(values, dtype)
     return found if found.flags.c_contiguous else device.compute(lambda: np.ascontiguousarray(found.host))
@@ -426,6 +430,7 @@ def _module() -> Any:
         empty=_made(np.empty), zeros=_made(np.zeros), ones=_made(np.ones), arange=lambda *args, **kwargs:
         wrap(np.arange(*args, **kwargs)),
         array=_uploaded, asarray=_uploaded, ascontiguousarray=_contiguous, asnumpy=lambda array: array.get(),
+        lib=SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_strided)),
         linalg=SimpleNamespace(norm=_function(np.linalg.norm)), float32=np.float32, float64=np.float64,
         **functions,
     )  # fmt: skip

@@ -146,3 +146,10 @@ def test_a_failing_kernel_names_its_layer(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(net.layers[3], "forward", fail)
     with pytest.raises(DeviceError, match=r"layer 3 \[maxpool\]: kernel pooling.pooling_maxpool: the device is lost"):
         net.forward(np.zeros(net.input_shape))
+
+
+def test_the_command_line_names_all_devices() -> None:
+    from darkbn.backend import DEVICES as names
+    from darkbn.cli.common import DEVICE_HELP
+
+    assert all(name in DEVICE_HELP for name in names)

@@ -8,6 +8,8 @@ All functions raise DtypeError or ShapeError for arrays that do not fit.
     mean = np.empty(filters, np.float32)
     blas.mean_cpu(x, batch, filters, spatial, mean)
 
+`darkbn.blas.gpu` has the functions of their CUDA code, on CuPy's arrays.
+
 Everything in both Darknets' blas.h that runs on the CPU is here but what prints and times (pm, random_matrix,
 time_random_matrix, test_blas). Where AlexeyAB's parameters differ they are pjreddie's: `softmax` has stride before
 output, `shortcut_cpu` has s1 and s2 (1 and 1 there).
@@ -103,7 +105,7 @@ def pow_cpu(N: int, ALPHA: float, X: Array, INCX: int, Y: Array, INCY: int) -> N
 
 def dot_cpu(N: int, X: Array, INCX: int, Y: Array, INCY: int) -> float:
     """The sum of X*Y."""
-    out = np.empty(1)
+    out = _kernels().empty((1,), "float64")
     _kernels().vector.dot(_in("X", X, (N,), (INCX,)), _in("Y", Y, (N,), (INCY,)), out, thread_count(None))
     return float(out[0])
 
@@ -129,7 +131,7 @@ def fix_nan_and_inf_cpu(input: Array, size: int) -> None:
 
 def weighted_sum_cpu(a: Array, b: Array | None, s: Array, n: int, c: Array) -> None:
     """c = s*a + (1 - s)*b; without b as if it were 0."""
-    other = np.zeros(n, np.float32) if b is None else _in("b", b, (n,))
+    other = _kernels().zeros((n,)) if b is None else _in("b", b, (n,))
     with _out("c", c, (n,)) as out:
         _kernels().vector.weighted_sum(_in("a", a, (n,)), other, _in("s", s, (n,)), out, thread_count(None))
 
@@ -545,7 +547,7 @@ def gemm(
     kernels = _kernels().gemm
     a = _in("A", A, (K, M) if TA else (M, K), (lda, 1))
     b = _in("B", B, (N, K) if TB else (K, N), (ldb, 1))
-    workspace = np.empty(kernels.gemm_workspace(M, N, K, thread_count(None)), np.float32)
+    workspace = _kernels().empty((kernels.gemm_workspace(M, N, K, thread_count(None)),))
     with _out("C", C, (M, N), (ldc, 1)) as c:
         kernels.gemm(a, b, c, workspace, TA, TB, ALPHA, BETA, thread_count(None))
 

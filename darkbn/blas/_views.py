@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextvars
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from darkbn.backend import get_backend
+from darkbn.backend import Backend, get_backend
 from darkbn.errors import DtypeError, ShapeError
 from darkbn.signature import Array
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
-def kernels() -> Any:
-    return get_backend("cpu")
+_device: contextvars.ContextVar[str] = contextvars.ContextVar("device", default="cpu")
+
+
+def kernels() -> Backend:
+    """The backend that functions compute on."""
+    return get_backend(_device.get())
+
+
+def on_gpu(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The same function on the GPU's kernels: on the device for CuPy's arrays, emulated for NumPy's."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        given = itertools.chain(args, kwargs.values())
+        token = _device.set("emulated" if any(isinstance(value, np.ndarray) for value in given) else "gpu")
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _device.reset(token)
+
+    return call
 
 
 def view(name: str, array: Array, shape: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Array:
     """The values of an array that a C function would touch: `steps` are distances between neighbours of each axis."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+    xp = kernels().xp
+    if not isinstance(array, xp.ndarray) or array.dtype != np.float32:
+        kind = array.dtype if isinstance(array, xp.ndarray) else type(array).__name__
         raise DtypeError(f"{name} must be an array of float32, found {kind}")
     if not array.flags.c_contiguous:
         raise ShapeError(f"{name} must be C-contiguous")
@@ -33,23 +57,25 @@ def view(name: str, array: Array, shape: tuple[int, ...], steps: tuple[int, ...]
     if needed > array.size:
         raise ShapeError(f"{name} must have at least {needed} values, found {array.size} (shape {array.shape})")
     flat = array.reshape(-1)
-    return as_strided(flat, shape, tuple(step * flat.itemsize for step in steps))
+    strided: Array = xp.lib.stride_tricks.as_strided(flat, shape, tuple(step * flat.itemsize for step in steps))
+    return strided
 
 
 def readable(name: str, array: Array, shape: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Array:
     """An array that is read, contiguous."""
-    return np.ascontiguousarray(view(name, array, shape, steps))
+    contiguous: Array = kernels().xp.ascontiguousarray(view(name, array, shape, steps))
+    return contiguous
 
 
 @contextmanager
 def writable(name: str, array: Array, shape: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Iterator[Array]:
     """An array that is written, contiguous; values go back to where they belong afterwards."""
     values = view(name, array, shape, steps)
-    if not values.flags.writeable:
+    if not getattr(values.flags, "writeable", True):  # CuPy's always are
         raise ShapeError(f"{name} is written to, but the array is read-only")
     if values.flags.c_contiguous:
         yield values
     else:
-        work = np.ascontiguousarray(values)
+        work = kernels().xp.ascontiguousarray(values)
         yield work
         values[...] = work

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from darkbn.blas._views import kernels, readable, view, writable
 from darkbn.cpu import thread_count
 from darkbn.errors import ShapeError
@@ -86,7 +84,11 @@ def backward_shortcut_multilayer_cpu(
     if weight_updates is None or in_ is None or len(layers_output) != n:
         raise ShapeError(f"with weights, weight_updates, in and {n} outputs are needed")
     shares = _normalized(weights, nweights, n, weights_normalization)
-    block, gradient, part = _block(batch, src_outputs, shares), np.zeros_like(shares), np.empty_like(delta)
+    block, gradient, part = (
+        _block(batch, src_outputs, shares),
+        kernels().zeros(shares.shape),
+        kernels().empty(delta.shape),
+    )
     inputs = [(in_, src_outputs), *zip(layers_output, outputs_of_layers, strict=True)]
     for row, ((name, array, outputs), (x, own)) in enumerate(zip(targets, inputs, strict=True)):
         kernels().weighted.scale(delta.reshape(block), shares[row], part.reshape(block), threads)
@@ -112,7 +114,7 @@ def _normalized(weights: Array, nweights: int, n: int, kind: int) -> Array:
     if nweights < 1 or nweights % (n + 1):
         raise ShapeError(f"nweights must be a multiple of {n + 1} layers, found {nweights}")
     raw = readable("weights", weights, (n + 1, nweights // (n + 1)))
-    shares: Array = np.empty_like(raw)
+    shares: Array = kernels().empty(raw.shape)
     kernels().weighted.normalize(raw, shares, kind, thread_count(None))
     return shares
 
@@ -127,7 +129,7 @@ def _block(batch: int, src_outputs: int, shares: Array) -> tuple[int, int, int]:
 def _padded(array: Array, batch: int, outputs: int, src_outputs: int) -> Array:
     """A layer's values with src_outputs per sample: what it lacks is 0, what it has more is left out."""
     values = view("layers_output", array, (batch, outputs))
-    padded = np.zeros((batch, src_outputs), np.float32)
+    padded: Array = kernels().zeros((batch, src_outputs))
     padded[:, :outputs] = values[:, :src_outputs]
     return padded
 

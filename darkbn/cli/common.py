@@ -66,7 +66,10 @@ BatchnormOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="Threads; by default all processors.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, or reference (NumPy: slow).")]
+#: What `--device` takes, as in `darkbn.backend.DEVICES`.
+DEVICE_HELP = "cpu; gpu (CUDA); reference (NumPy, float64: slow); emulated (the GPU's kernels on the host: slower)."
+
+DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help=DEVICE_HELP)]
 DialectOption = Annotated[
     str | None,
     typer.Option(
