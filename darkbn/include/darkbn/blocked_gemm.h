@@ -11,7 +11,6 @@
 #define DARKBN_GEMM_PANELS (96 / DARKBN_TILE_PIXELS) /* most panels of a task */
 #define DARKBN_GEMM_PIXELS (DARKBN_GEMM_PANELS * DARKBN_TILE_PIXELS)
 #define DARKBN_GEMM_STEPS 32                         /* steps whose filters stay in the first-level cache */
-#define DARKBN_GEMM_IN_PLACE 8 /* most tiles of filters for which pixels are not packed */
 #define DARKBN_GEMM_TILES (256 / DARKBN_TILE_FILTERS) /* most tiles of filters whose sums wait for further steps */
 
 /* Sizes that follow from a convolution. */
@@ -141,9 +140,8 @@ DARKBN_INLINE void darkbn_copy_block(float *to, const float *from)
 }
 
 /* Steps [start, start + depth) of `pixels` pixels: panel[(step * DARKBN_TILE_PIXELS + pixel) * 8 + channel]. */
-static void darkbn_pack_panels(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const float *x, ptrdiff_t first,
-                               ptrdiff_t pixels, ptrdiff_t start, ptrdiff_t depth, int whole, const int32_t *offsets,
-                               float *to)
+static void darkbn_pack_panels(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const float *x, ptrdiff_t pixels,
+                               ptrdiff_t start, ptrdiff_t depth, const int32_t *offsets, float *to)
 {
     static const float zeros[DARKBN_BLOCK] = {0};
     const ptrdiff_t panels = darkbn_panels(pixels);
@@ -153,12 +151,8 @@ static void darkbn_pack_panels(const darkbn_blocked *g, const darkbn_gemm_sizes 
         for (ptrdiff_t i = 0; i < panels; ++i) {
             float *panel = to + (i * depth + step - start) * DARKBN_PANEL;
             const ptrdiff_t last = darkbn_panel_start(i + 1, panels, pixels);
-            for (ptrdiff_t p = darkbn_panel_start(i, panels, pixels); p < last; ++p, panel += DARKBN_BLOCK) {
-                if (whole)
-                    darkbn_copy_block(panel, plane + (first + p) * DARKBN_BLOCK);
-                else
-                    darkbn_copy_block(panel, at[p] < 0 ? zeros : plane + at[p] * (ptrdiff_t)DARKBN_BLOCK);
-            }
+            for (ptrdiff_t p = darkbn_panel_start(i, panels, pixels); p < last; ++p, panel += DARKBN_BLOCK)
+                darkbn_copy_block(panel, at[p] < 0 ? zeros : plane + at[p] * (ptrdiff_t)DARKBN_BLOCK);
         }
     }
 }
@@ -183,11 +177,10 @@ static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s
     const float *bias = g->packed + group * s->tiles * DARKBN_TILE_FILTERS;
     const float *filters = g->packed + s->groups * s->tiles * DARKBN_TILE_FILTERS + group * s->tiles * tile_floats;
     int32_t *offsets = (int32_t *)(local + cut->offsets);
-    /* Each output reads the pixel at its own place: where few filters would pay for it, nothing is packed. */
-    const int whole = s->taps == 1 && g->stride_y == 1 && g->stride_x == 1 && g->pad == 0 && g->h == g->out_h
+    /* Each output reads the pixel at its own place: nothing is packed. */
+    const int in_place = s->taps == 1 && g->stride_y == 1 && g->stride_x == 1 && g->pad == 0 && g->h == g->out_h
                       && g->w == g->out_w;
-    const int in_place = whole && tiles <= DARKBN_GEMM_IN_PLACE;
-    if (!whole) darkbn_pixel_offsets(g, first, pixels, offsets);
+    if (!in_place) darkbn_pixel_offsets(g, first, pixels, offsets);
     for (ptrdiff_t start = 0; start < s->steps; start += cut->depth) {
         const ptrdiff_t depth = darkbn_least(cut->depth, s->steps - start);
         darkbn_pixels_at a = {local, depth * DARKBN_PANEL, 0, DARKBN_PANEL};
@@ -195,7 +188,7 @@ static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s
             const darkbn_pixels_at there = {x + start * g->x.plane + first * DARKBN_BLOCK, 0, DARKBN_BLOCK, g->x.plane};
             a = there;
         } else {
-            darkbn_pack_panels(g, s, x, first, pixels, start, depth, whole, offsets, local);
+            darkbn_pack_panels(g, s, x, pixels, start, depth, offsets, local);
         }
         for (ptrdiff_t t = tile0; t < tile0 + tiles; ++t) {
             const int several = cut->depth < s->steps;
