@@ -153,6 +153,9 @@ WINOGRAD = [
     sizes(2, 3, (5, 5), 4, 3, out=(0, 3)),
 ]
 
+#: So many filters and tiles that all threads transform some filters together, for one region of tiles after another.
+MANY = sizes(151, 150, (1, 1), 290, 3, pad=1)
+
 WINDOWS = [s for s in SHAPES if s[1]["groups"] == 1 and s[0]["b"] == 1]
 
 
@@ -171,6 +174,9 @@ def rows() -> Iterator[KernelCase]:
                 yield KernelCase(f"convolution.{function}", symbols, own, tolerance=tolerance, reason=reason)
             none = frozenset(["biases"])
             yield KernelCase("convolution.forward", symbols, own, tolerance=tolerance, reason=reason, none=none)
+    for function in PASSES:
+        own = MANY[1] | {"algorithm": int(Algorithm.WINOGRAD_4)}
+        yield KernelCase(f"convolution.{function}", MANY[0], own, tolerance=4e-6, reason=TILES)
     for symbols, scalars in WINDOWS:
         steps = {name: value for name, value in scalars.items() if name not in ("groups", "algorithm")}
         yield KernelCase("convolution.im2col", symbols, steps)

@@ -19,6 +19,7 @@ from darkbn.activations import NAMES
 from darkbn.layers import LAYERS
 
 CONV = "[convolutional]\nfilters=4\nsize=3\npad=1\nactivation=logistic"
+WIDE = "[convolutional]\nfilters=17\nsize=3\npad=1\nactivation=logistic"
 SMOOTH = "[convolutional]\nfilters=3\nsize=1\nactivation=tanh"
 HEADS = {"yolo", "region", "detection", "Gaussian_yolo", "iseg", "contrastive"}
 
@@ -40,6 +41,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "convolutional, stride": ("darknet", net(SMOOTH, "[conv]\nfilters=2\nsize=3\nstride=2\npad=1\nactivation=tanh")),
     "convolutional, 1x1": ("darknet", net(SMOOTH, "[conv]\nfilters=5\nsize=1\nactivation=logistic")),
     "convolutional, 1x1 stride": ("darknet", net(SMOOTH, "[conv]\nfilters=5\nstride=2\nactivation=logistic")),
+    "convolutional, winograd": ("darknet", net("[conv]\nfilters=16\nsize=3\npad=1\nactivation=tanh", WIDE, SMOOTH)),
     "convolutional, groups": ("darknet", net(CONV, "[conv]\nfilters=6\nsize=3\ngroups=2\npad=1\nactivation=tanh")),
     "convolutional, depthwise": ("darknet", net(CONV, "[conv]\nfilters=4\nsize=3\ngroups=4\npad=1\nactivation=tanh")),
     "convolutional, two strides": (

@@ -15,6 +15,10 @@
 #define DARKBN_STRIP_FLOATS ((DARKBN_RUN * 4 + 2) * DARKBN_WINOGRAD_SIDE * DARKBN_BLOCK + DARKBN_STRIP_SPARE)
 #define DARKBN_SLICE 16                /* blocks of channels whose filters are transformed at a time */
 #define DARKBN_FILTERS_ONCE 1500000    /* most floats of filters that are transformed once */
+#define DARKBN_OWN_TILES 64            /* most tiles for which threads transform filters of their own */
+#define DARKBN_CHUNK_FLOATS 524288     /* of filters that threads transform together */
+#define DARKBN_SHARED_FLOATS 1572864   /* of a region's input then, unless that is fewer tiles than */
+#define DARKBN_SHARED_TILES 128
 
 /* 3x3 filters as a pass reads them: element (f, c, i, j) of its sums is weights[f * filter + c * channel + i * 3 + j],
  * or with the last two counted backwards. */
@@ -106,6 +110,13 @@ static void darkbn_transform_filters(ptrdiff_t m, const darkbn_filters *f, ptrdi
     (m == 2 ? darkbn_filters_transform_2 : darkbn_filters_transform_4)(f, f0, k0, count, to, step);
 }
 
+/* When filters are transformed. */
+enum darkbn_filters_when {
+    DARKBN_FILTERS_BEFORE,  /* all of them, before everything else */
+    DARKBN_FILTERS_OWN,     /* by each thread, a tile of filters at a time, for a region with few tiles */
+    DARKBN_FILTERS_TOGETHER /* by all threads, some tiles of filters at a time */
+};
+
 /* One pass. `w` has its sizes; w.g is `g`, whose slices are not used. */
 typedef struct darkbn_winograd_pass {
     darkbn_blocked g;
@@ -114,7 +125,7 @@ typedef struct darkbn_winograd_pass {
     const float *biases;
     darkbn_plain x, out;
     int add; /* to what out holds */
-    int once;                        /* filters are transformed once */
+    enum darkbn_filters_when when;
     ptrdiff_t packed, shared, local; /* floats: of biases and filters, of all threads, of each */
     ptrdiff_t filter_step, slice_floats;
 } darkbn_winograd_pass;
@@ -127,27 +138,37 @@ static void darkbn_winograd_plan(darkbn_winograd_pass *pass, ptrdiff_t m, ptrdif
                               .dilation = 1, .pad = pad};
     pass->g = g;
     pass->packed = darkbn_winograd_packed(g.n, g.c, m);
-    pass->once = pass->packed <= DARKBN_FILTERS_ONCE;
     darkbn_winograd *w = &pass->w;
     *w = darkbn_winograd_of(&pass->g, (int)m, threads);
     darkbn_winograd_whole(w);
-    if (pass->once) {
+    if (pass->packed <= DARKBN_FILTERS_ONCE) {
+        pass->when = DARKBN_FILTERS_BEFORE;
         pass->shared = w->shared ? w->local : 0;
         pass->local = w->shared ? 0 : w->local;
         return;
     }
     pass->packed = w->filters * DARKBN_TILE_FILTERS;
-    const ptrdiff_t each = w->positions * w->blocks * DARKBN_BLOCK;
-    const ptrdiff_t most = darkbn_most(DARKBN_WINOGRAD_TOGETHER / darkbn_most(each, 1), 128);
-    w->region = darkbn_rounded(darkbn_parts_of(w->tiles, darkbn_most(darkbn_parts_of(w->tiles, most), 1)),
-                               DARKBN_TILE_PIXELS);
+    pass->when = w->tiles <= DARKBN_OWN_TILES ? DARKBN_FILTERS_OWN : DARKBN_FILTERS_TOGETHER;
+    const ptrdiff_t channels = w->blocks * DARKBN_BLOCK, each = w->positions * channels;
+    const ptrdiff_t most = darkbn_most(DARKBN_SHARED_FLOATS / each, DARKBN_SHARED_TILES);
+    const ptrdiff_t slice = pass->when == DARKBN_FILTERS_OWN ? darkbn_least(w->blocks, DARKBN_SLICE) : w->blocks;
+    w->region = darkbn_rounded(darkbn_parts_of(w->tiles, darkbn_parts_of(w->tiles, most)), DARKBN_TILE_PIXELS);
+    pass->filter_step = darkbn_odd_lines(slice * DARKBN_BLOCK * DARKBN_TILE_FILTERS);
     w->chunk = 1;
-    w->in_step = darkbn_odd_lines(w->region * w->blocks * DARKBN_BLOCK);
-    w->out_step = darkbn_odd_lines(w->region * DARKBN_TILE_FILTERS);
-    pass->shared = w->positions * w->in_step;
-    pass->filter_step = darkbn_odd_lines(darkbn_least(w->blocks, DARKBN_SLICE) * DARKBN_BLOCK * DARKBN_TILE_FILTERS);
+    if (pass->when == DARKBN_FILTERS_TOGETHER) {
+        const ptrdiff_t fit = darkbn_most(DARKBN_CHUNK_FLOATS / (each * DARKBN_TILE_FILTERS), 1);
+        w->chunk = darkbn_parts_of(w->filters, darkbn_parts_of(w->filters, fit));
+        pass->filter_step = darkbn_odd_lines(w->chunk * channels * DARKBN_TILE_FILTERS);
+    }
+    w->in_step = darkbn_odd_lines(w->region * channels);
+    w->out_step = darkbn_odd_lines(w->region * w->chunk * DARKBN_TILE_FILTERS);
     pass->slice_floats = w->positions * pass->filter_step;
+    pass->shared = w->positions * w->in_step;
     pass->local = pass->slice_floats + w->positions * w->out_step;
+    if (pass->when == DARKBN_FILTERS_TOGETHER) {
+        pass->shared += pass->local;
+        pass->local = 0;
+    }
 }
 
 static ptrdiff_t darkbn_winograd_pass_floats(const darkbn_winograd_pass *pass, int threads)
@@ -317,37 +338,85 @@ static void darkbn_pass_filters(const darkbn_winograd_pass *pass, ptrdiff_t firs
         darkbn_pass_out(pass, first, count, block, sums);
 }
 
+/* Some tiles of filters, from `filter` on, for all tiles of a region, by all threads, inside a parallel region. The
+ * filters of the next ones are transformed while the sums of these are transformed back. */
+static void darkbn_pass_chunk(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, ptrdiff_t filter,
+                              const float *region, float *filters, float *sums)
+{
+    static const float zeros[DARKBN_TILE_FILTERS] = {0};
+    const darkbn_winograd *w = &pass->w;
+    const ptrdiff_t tiles = darkbn_least(w->chunk, w->filters - filter), channels = w->blocks * DARKBN_BLOCK;
+    const ptrdiff_t slices = darkbn_parts_of(w->blocks, DARKBN_SLICE), tile_floats = channels * DARKBN_TILE_FILTERS;
+    const ptrdiff_t depth = darkbn_parts_of(w->blocks, darkbn_parts_of(w->blocks, DARKBN_GEMM_STEPS));
+#pragma omp for schedule(dynamic)
+    for (ptrdiff_t task = 0; task < tiles * slices; ++task) {
+        const ptrdiff_t k0 = task % slices * DARKBN_SLICE * DARKBN_BLOCK;
+        darkbn_transform_filters(w->m, &pass->filters, (filter + task / slices) * DARKBN_TILE_FILTERS, k0,
+                                 darkbn_least(channels - k0, DARKBN_SLICE * DARKBN_BLOCK),
+                                 filters + task / slices * tile_floats + k0 * DARKBN_TILE_FILTERS, pass->filter_step);
+    }
+#pragma omp for schedule(dynamic)
+    for (ptrdiff_t position = 0; position < w->positions; ++position)
+        for (ptrdiff_t tile = 0; tile < tiles; ++tile)
+            for (ptrdiff_t start = 0; start < w->blocks; start += depth) {
+                const darkbn_pixels_at panels = {region + position * w->in_step + start * DARKBN_PANEL,
+                                                 w->blocks * DARKBN_PANEL, 0, DARKBN_PANEL};
+                const float *here = filters + position * pass->filter_step + tile * tile_floats
+                                    + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+                const ptrdiff_t steps = darkbn_least(depth, w->blocks - start);
+                darkbn_multiply_panels(count, steps, panels, here, here + steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS,
+                                       sums + position * w->out_step + tile * w->region * DARKBN_TILE_FILTERS,
+                                       start > 0 ? NULL : zeros);
+            }
+    const ptrdiff_t end = darkbn_least((filter + tiles) * DARKBN_TILE_BLOCKS, darkbn_blocks(pass->g.n));
+#pragma omp for schedule(dynamic) nowait
+    for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < end; ++block)
+        darkbn_pass_out(pass, first, count, block, sums);
+}
+
+/* A region by all threads, with filters that are transformed here. */
+static void darkbn_pass_shared(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, float *region,
+                               float *local, int threads)
+{
+    const darkbn_winograd *w = &pass->w;
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(dynamic)
+        for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_pass_in(pass, first, count, block, region);
+        if (pass->when == DARKBN_FILTERS_OWN) {
+#pragma omp for schedule(dynamic)
+            for (ptrdiff_t filter = 0; filter < w->filters; ++filter)
+                darkbn_pass_filters(pass, first, count, filter, region, local + DARKBN_THREAD * pass->local);
+        } else {
+            for (ptrdiff_t filter = 0; filter < w->filters; filter += w->chunk)
+                darkbn_pass_chunk(pass, first, count, filter, region, local, local + pass->slice_floats);
+        }
+    }
+}
+
 /* `workspace` has darkbn_winograd_pass_floats() floats. */
 static void darkbn_winograd_pass_run(darkbn_winograd_pass *pass, float *workspace, int threads)
 {
     const darkbn_winograd *w = &pass->w;
+    const int before = pass->when == DARKBN_FILTERS_BEFORE;
     float *packed = darkbn_line_start(workspace), *shared = packed + darkbn_rounded(pass->packed, DARKBN_LINE);
-    float *local = shared + pass->shared;
     pass->g.packed = packed;
     darkbn_pack_biases(pass->biases, pass->g.n, w->filters * DARKBN_TILE_FILTERS, packed);
-    if (pass->once) darkbn_pass_pack(pass, packed, threads);
-    const ptrdiff_t regions = darkbn_parts_of(w->tiles, darkbn_most(w->region, 1));
-    if (pass->once && !w->shared) {
+    if (before) darkbn_pass_pack(pass, packed, threads);
+    const ptrdiff_t regions = darkbn_parts_of(w->tiles, w->region);
+    if (before && !w->shared) {
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
         for (ptrdiff_t i = 0; i < regions; ++i)
             darkbn_pass_region(pass, i * w->region, darkbn_least(w->region, w->tiles - i * w->region),
-                               local + DARKBN_THREAD * pass->local);
+                               shared + pass->shared + DARKBN_THREAD * pass->local);
         return;
     }
     for (ptrdiff_t first = 0; first < w->tiles; first += w->region) {
         const ptrdiff_t count = darkbn_least(w->region, w->tiles - first);
-        if (pass->once) {
+        if (before)
             darkbn_pass_together(pass, first, count, shared, threads);
-            continue;
-        }
-#pragma omp parallel num_threads(threads)
-        {
-#pragma omp for schedule(dynamic)
-            for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_pass_in(pass, first, count, block, shared);
-#pragma omp for schedule(dynamic)
-            for (ptrdiff_t filter = 0; filter < w->filters; ++filter)
-                darkbn_pass_filters(pass, first, count, filter, shared, local + DARKBN_THREAD * pass->local);
-        }
+        else
+            darkbn_pass_shared(pass, first, count, shared, shared + w->positions * w->in_step, threads);
     }
 }
 
