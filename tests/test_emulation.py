@@ -34,6 +34,60 @@ KERNEL without_barrier(const int *in, int *out, i64 n)
     if (threadIdx.x < n) out[threadIdx.x] = held[n - 1 - threadIdx.x];
 }
 
+/* The threads of the second block read what those of the first wrote. */
+KERNEL between_blocks(int *out)
+{
+    if (blockIdx.x == 0) out[threadIdx.x] = 1;
+    else out[256 + threadIdx.x] = out[threadIdx.x];
+}
+
+KERNEL same_word(int *out) { out[threadIdx.x / 2] = 1; }
+
+KERNEL read_then_written(int *out)
+{
+    out[1 + threadIdx.x] = out[0] + 1;
+    if (threadIdx.x == 40) out[0] = 7;
+}
+
+KERNEL in_turns(int *out)
+{
+    for (int k = 0; k < 4; ++k) {
+        if ((int)threadIdx.x == 50 * k) out[0] += k;
+        __syncthreads();
+    }
+}
+
+KERNEL neighbours(int *out)
+{
+    __shared__ int held[THREADS];
+    held[threadIdx.x] = (int)threadIdx.x;
+    __syncwarp();
+    out[threadIdx.x] = held[threadIdx.x ^ 1];
+}
+
+KERNEL other_warps(int *out)
+{
+    __shared__ int held[THREADS];
+    held[threadIdx.x] = (int)threadIdx.x;
+    __syncwarp();
+    out[threadIdx.x] = held[threadIdx.x ^ 32];
+}
+
+/* Every block has its own shared memory. */
+KERNEL shared_by_none(int *out)
+{
+    __shared__ int held[2];
+    if (threadIdx.x < 2) held[threadIdx.x] = (int)threadIdx.x;
+    __syncthreads();
+    if (threadIdx.x < 2) out[2 * blockIdx.x + threadIdx.x] = held[1 - threadIdx.x];
+}
+
+KERNEL counted(int *counter, int *out)
+{
+    atomicAdd(counter, 1);
+    if (out && threadIdx.x == 3) out[0] = counter[0];
+}
+
 KERNEL unset(float *out)
 {
     __shared__ float held[THREADS];
@@ -98,16 +152,24 @@ KERNEL all_kinds(int *out, i64 wide, int narrow, float single, double twice)
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory):
     """The kernels above, compiled."""
+    return compile_own(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory):
+    """The same, with a look at every access to memory."""
+    return compile_own(tmp_path_factory, DARKBN_RACECHECK="1", DARKBN_SANITIZE="0")
+
+
+def compile_own(tmp_path_factory: pytest.TempPathFactory, **environment: str) -> emulation.EmulatedModule:
     folder = tmp_path_factory.mktemp("kernels")
     (folder / "own.cu").write_text(KERNELS)
-    patch = pytest.MonkeyPatch()
-    here = modules.KERNELS
-    (folder / "grid.cuh").write_text((here / "grid.cuh").read_text())
-    patch.setattr(modules, "KERNELS", folder)
-    patch.setenv("DARKBN_CACHE", str(folder / "cache"))
-    built = emulation._build("own")
-    patch.undo()
-    return emulation.EmulatedModule("own", built)
+    (folder / "grid.cuh").write_text((modules.KERNELS / "grid.cuh").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modules, "KERNELS", folder)
+        for name, value in {"DARKBN_CACHE": str(folder / "cache"), **environment}.items():
+            patch.setenv(name, value)
+        return emulation.EmulatedModule("own", emulation._build("own"))
 
 
 def call(own, kernel: str, *args, blocks: int = 1, threads: tuple[int, ...] = (256,)) -> None:
@@ -130,6 +192,44 @@ def test_a_forgotten_barrier_shows(own) -> None:
             call(own, "without_barrier", values, out, np.int64(200))
         results.append(out.tobytes())
     assert len(set(results)) == 3
+
+
+RACES = {
+    "without_barrier": r"shared memory, byte \d+: thread 99 read at own.cu:\d+, thread 100 writes at own.cu:\d+, and",
+    "between_blocks": r"parameter 0, byte 0: thread 0 of another block wrote at own.cu:\d+, thread 0 reads",
+    "same_word": r"parameter 0, byte 0: thread 0 wrote at own.cu:\d+, thread 1 writes",
+    "read_then_written": r"parameter 0, byte 0: thread 0 read at own.cu:\d+, thread 40 writes",
+    "other_warps": r"shared memory, byte \d+: thread 32 wrote at own.cu:\d+, thread 0 reads",
+    "counted": r"parameter 0, byte 0: thread 3 read at own.cu:\d+, thread 4 adds atomically at own.cu:\d+, and",
+}
+
+
+@pytest.mark.parametrize("kernel", RACES)
+def test_races_are_found(watched, kernel: str) -> None:
+    out, other = np.zeros(600, np.int32), np.zeros(600, np.int32)
+    args = {"without_barrier": (out, other, np.int64(200)), "counted": (out, other)}.get(kernel, (out,))
+    with pytest.raises(DeviceError, match=f"kernel own.{kernel}: block .: data race, {RACES[kernel]}"):
+        call(watched, kernel, *args, blocks=2 if kernel == "between_blocks" else 1)
+
+
+@pytest.mark.parametrize("order", emulation.ORDERS)
+def test_what_barriers_order_is_no_race(watched, order: str) -> None:
+    values, out = np.arange(200, dtype=np.int32), np.zeros(600, np.int32)
+    with emulation.thread_order(order):
+        call(watched, "reverse", values, out, np.int64(200))
+        call(watched, "in_turns", out)
+        call(watched, "neighbours", out)
+        call(watched, "counted", out, np.uintp(0))
+        call(watched, "sums", np.ones(5000, np.float32), np.zeros(2), np.int64(5000))
+        call(watched, "count", out, np.int64(1000), blocks=3)
+        call(watched, "shared_by_none", out, blocks=3)
+
+
+def test_races_and_sanitizers_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKBN_RACECHECK", "1")
+    monkeypatch.setenv("DARKBN_SANITIZE", "1")
+    with pytest.raises(DeviceError, match="exclude each other"):
+        emulation._build("bias")
 
 
 def test_shared_memory_is_poisoned(own) -> None:

@@ -6,7 +6,8 @@ bits in another order, or NaN. Threads that wait at different barriers end the k
 
 It needs g++ (or the compiler in `DARKBN_CXX`). Compiled modules are kept in the user's cache folder, by a hash of their
 text. `DARKBN_SANITIZE=1` compiles with the address and undefined-behaviour sanitizers; the interpreter must then have
-been started with LD_PRELOAD of libasan and libubsan.
+been started with LD_PRELOAD of libasan and libubsan. `DARKBN_RACECHECK=1` makes two accesses to the same memory, shared or
+global, an error when different threads make them, one of them writes, and no barrier lies between them (`race.h`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -34,10 +36,12 @@ from darkbn_gpu import modules
 #: Orders in which the threads of a block, and the blocks of a grid, can run.
 ORDERS = ("ascending", "descending", "shuffled")
 
-_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror")
+_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror")
 #: What shared formulas do on purpose: functions and pragmas that a file does not use.
 _ALLOWED = ("-Wno-unused-function", "-Wno-unknown-pragmas", "-Wno-unused-variable", "-Wno-subobject-linkage")
 _SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+#: Calls of race.h at every access; its own functions, not those of the compiler's library.
+_WATCHED = ("-g", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0")
 
 _order: contextvars.ContextVar[str] = contextvars.ContextVar("thread_order", default="ascending")
 
@@ -71,11 +75,17 @@ def available() -> tuple[bool, str]:
     return True, found
 
 
-def host_source(name: str) -> str:
-    """What the C++ compiler gets: device.h, the kernel file with its includes, a way to call each kernel."""
-    header = (Path(__file__).parent / "device.h").read_text()
+def host_source(name: str, watched: bool = False) -> str:
+    """What the C++ compiler gets: device.h, the kernel file with its includes, a way to call each kernel.
+
+    Args:
+        name: of the kernel file.
+        watched: with race.h.
+    """
+    folder = Path(__file__).parent
+    headers = [(folder / header).read_text() for header in (["race.h"] if watched else []) + ["device.h"]]
     exports = "\n".join(f"EMULATED_KERNEL({kernel})" for kernel in modules.kernel_names(name))
-    return f"{header}\n{modules.source(name)}\n{exports}\n"
+    return "\n".join([*headers, modules.source(name), exports, ""])
 
 
 @functools.cache
@@ -95,9 +105,12 @@ def _build(name: str) -> Path:
     found, reason = available()
     if not found:
         raise DeviceError(reason)
-    sanitized = _SANITIZERS if os.environ.get("DARKBN_SANITIZE") == "1" else ()
-    command = [reason, *_FLAGS, *_ALLOWED, *sanitized]
-    text = host_source(name)
+    sanitized, watched = (os.environ.get(f"DARKBN_{what}") == "1" for what in ("SANITIZE", "RACECHECK"))
+    if sanitized and watched:
+        raise DeviceError("DARKBN_SANITIZE and DARKBN_RACECHECK exclude each other")
+    checks = _SANITIZERS if sanitized else _WATCHED if watched else ()
+    command = [reason, *_FLAGS, *_ALLOWED, *checks]
+    text = host_source(name, watched)
     key = hashlib.sha256("\0".join([*command, text]).encode()).hexdigest()[:24]
     target = cache_folder() / f"{name}-{key}.so"
     if target.exists():
@@ -105,15 +118,20 @@ def _build(name: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            compiled = Path(folder) / "kernels.so"
-            arguments = [*command, "-x", "c++", "-", "-o", str(compiled)]
-            done = subprocess.run(arguments, input=text, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise DeviceError(f"{reason} cannot compile kernels/{name}.cu:\n{done.stderr[:4000]}")
-            compiled.replace(target)
+            part, whole = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
+            _compile(name, [*command, "-c", "-x", "c++", "-", "-o", str(part)], text)
+            # Not linked with the compiler's library of a check whose functions are in race.h.
+            _compile(name, [reason, "-shared", *(() if watched else checks), str(part), "-o", str(whole)])
+            whole.replace(target)
     except OSError as error:
         raise DeviceError(f"no compiled kernels can be kept in {target.parent} (DARKBN_CACHE): {error}") from error
     return target
+
+
+def _compile(name: str, command: list[str], text: str | None = None) -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DeviceError(f"{command[0]} cannot compile kernels/{name}.cu:\n{done.stderr[:4000]}")
 
 
 class EmulatedModule:
@@ -122,6 +140,7 @@ class EmulatedModule:
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
         # With the interpreter's lock: a module emulates one block at a time.
+        self.path = path
         self._library = ctypes.PyDLL(str(path))
 
     def get_function(self, kernel: str) -> EmulatedKernel:
@@ -131,7 +150,7 @@ class EmulatedModule:
         run = getattr(self._library, f"emulated_run_{kernel}")
         kinds = getattr(self._library, f"emulated_kinds_{kernel}")
         run.restype = kinds.restype = ctypes.c_char_p
-        return EmulatedKernel(f"{self.name}.{kernel}", run, kinds().decode())
+        return EmulatedKernel(f"{self.name}.{kernel}", self.path, run, kinds().decode())
 
 
 _KINDS = {"f4": "f", "f8": "d", "i8": "q", "u8": "q", "i4": "i"}
@@ -142,6 +161,7 @@ class EmulatedKernel:
     """A kernel: called with grid, block (one to three sizes each) and arguments, NumPy arrays and NumPy scalars."""
 
     label: str
+    path: Path
     run: Any
     kinds: str
 
@@ -158,7 +178,29 @@ class EmulatedKernel:
         order, poison = ORDERS.index(_order.get()), 0xFF
         problem = self.run(_sizes(grid), _sizes(block), pointers, order, poison)
         if problem:
-            raise DeviceError(f"kernel {self.label}: {problem.decode()}")
+            raise DeviceError(f"kernel {self.label}: {_readable(problem.decode(), self.path, args)}")
+
+
+def _readable(problem: str, path: Path, args: tuple[Any, ...]) -> str:
+    """Addresses of memory as parameters, addresses of machine code as lines."""
+    problem = re.sub(r"address (0x[0-9a-f]+)", lambda match: _parameter(int(match[1], 16), args), problem)
+    return re.sub(r"\+(0x[0-9a-f]+)", lambda match: _line(path, match[1]), problem)
+
+
+def _parameter(address: int, args: tuple[Any, ...]) -> str:
+    for number, arg in enumerate(args):
+        if isinstance(arg, np.ndarray) and 0 <= address - arg.ctypes.data < arg.nbytes:
+            return f"parameter {number}, byte {address - arg.ctypes.data}"
+    return f"address {address:#x}"
+
+
+def _line(path: Path, place: str) -> str:
+    tool = shutil.which("addr2line")
+    if tool is None:
+        return f"+{place}"
+    done = subprocess.run([tool, "-e", str(path), place], capture_output=True, text=True, check=False)
+    found = done.stdout.split(" ")[0].strip()
+    return f"+{place}" if not found or found.startswith("?") else Path(found).name
 
 
 def _kind(arg: Any) -> str:

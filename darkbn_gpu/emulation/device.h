@@ -52,6 +52,14 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
 static const int warpSize = 32;
 
+// With race.h in front, every access of the kernels to memory is looked at; what follows is not meant by that.
+#if defined(EMULATED_RACES)
+#define RACES(what) races::what
+#else
+#define UNWATCHED
+#define RACES(what) ((void)0)
+#endif
+
 namespace emulated {
 
 enum Order { ASCENDING, DESCENDING, SHUFFLED };
@@ -74,6 +82,7 @@ struct Fiber {
     unsigned mask;         // lanes that take part in the warp operation
     unsigned turn;         // warp operations so far: values of two in a row lie in different slots
     unsigned slot;         // its stack
+    unsigned warp_turn;    // __syncwarp that it has passed
     uint64_t values[2];    // what it gives to other lanes
 };
 
@@ -157,14 +166,16 @@ static void resume(unsigned thread)
 {
     place(thread);
     fibers[thread].state = READY;
+    RACES(run(thread, fibers[thread].warp_turn));
     switch_to(scheduler, fibers[thread], stack_of(fibers[thread]), STACK);
+    RACES(stop());
 }
 
 static void start(unsigned thread, unsigned slot)
 {
     Fiber &fiber = fibers[thread];
     fiber.slot = slot;
-    fiber.turn = 0;
+    fiber.turn = fiber.warp_turn = 0;
 #if defined(EMULATED_UCONTEXT)
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = stack_of(fiber);
@@ -230,6 +241,7 @@ static bool release()
     for (unsigned k = 0; k < threads; ++k)
         if (fibers[k].state != AT_BARRIER || !same_place(fibers[k], fibers[at])) return false;
     for (unsigned k = 0; k < threads; ++k) fibers[k].state = READY;
+    RACES(barrier());
     return true;
 }
 
@@ -258,6 +270,7 @@ static void forget_stacks()
 static bool run_block(int poison)
 {
     if (__start_emulated_shared) memset(__start_emulated_shared, poison, __stop_emulated_shared - __start_emulated_shared);
+    RACES(begin_block());
     unsigned slots = 0, ended = 0;
     for (unsigned k = 0; k < threads; ++k) {
         start(order[k], slots);
@@ -307,11 +320,24 @@ static const char *run(void (*kernel)(void **), const unsigned *grid, const unsi
     arrange(items, how);
     arrange(blocks, how);
     memcpy(order, items.data(), threads * sizeof(unsigned));
+    RACES(begin_launch(stacks, stacks + MOST * STACK, __start_emulated_shared, __stop_emulated_shared));
     for (const unsigned b : blocks) {
         blockIdx = {b % grid[0], b / grid[0] % grid[1], b / (grid[0] * grid[1])};
         if (!run_block(poison)) return message;
+#if defined(EMULATED_RACES)
+        if (races::found[0]) {
+            snprintf(message, sizeof message, "block %u: %s", blockIdx.x, races::found);
+            return message;
+        }
+#endif
     }
     return nullptr;
+}
+
+static void sync_warp(const char *file, int line)
+{
+    wait(AT_WARP, file, line, 0xffffffffu);
+    RACES(run(current, ++fibers[current].warp_turn));
 }
 
 // Gives `value` to the other lanes and takes that of lane `source`; its own where there is no such lane.
@@ -428,7 +454,7 @@ static const char *kinds(void (*)(T...))
 } // namespace emulated
 
 #define __syncthreads() emulated::wait(emulated::AT_BARRIER, __FILE__, __LINE__, 0)
-#define __syncwarp() emulated::wait(emulated::AT_WARP, __FILE__, __LINE__, 0xffffffffu)
+#define __syncwarp() emulated::sync_warp(__FILE__, __LINE__)
 #define __shfl_sync(mask, value, lane) emulated::exchange(__FILE__, __LINE__, mask, value, lane)
 #define __shfl_down_sync(mask, value, step) \
     emulated::exchange(__FILE__, __LINE__, mask, value, emulated::lane() + (step))
@@ -442,22 +468,25 @@ static const char *kinds(void (*)(T...))
 #define __threadfence() ((void)0)
 
 template <typename T>
-static inline T atomicAdd(T *to, T value)
+UNWATCHED static inline T atomicAdd(T *to, T value)
 {
+    RACES(atomic(to, sizeof *to, __builtin_return_address(0)));
     const T old = *to;
     *to = old + value;
     return old;
 }
 template <typename T>
-static inline T atomicMax(T *to, T value)
+UNWATCHED static inline T atomicMax(T *to, T value)
 {
+    RACES(atomic(to, sizeof *to, __builtin_return_address(0)));
     const T old = *to;
     *to = value > old ? value : old;
     return old;
 }
 template <typename T>
-static inline T atomicCAS(T *to, T expected, T value)
+UNWATCHED static inline T atomicCAS(T *to, T expected, T value)
 {
+    RACES(atomic(to, sizeof *to, __builtin_return_address(0)));
     const T old = *to;
     if (old == expected) *to = value;
     return old;
