@@ -313,7 +313,9 @@ class RawModule:
 
         def call(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared_mem: int = 0) -> None:
             if any(isinstance(arg, np.ndarray) and arg.ndim for arg in args):
-                raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+                raise TypeError("You are trying to pass a numpy.ndarray as a kernel parameter")
+            if any(isinstance(arg, ndarray) and not arg.flags.c_contiguous for arg in args):
+                raise AssertionError("a kernel reads from the first element on, whatever the strides")
             values = tuple(arg.host if isinstance(arg, ndarray) else arg for arg in args)
             device.launches.append(kernel)
             device.run(lambda: run(grid, block, values))

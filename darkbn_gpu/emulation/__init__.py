@@ -6,8 +6,8 @@ bits in another order, or NaN. Threads that wait at different barriers end the k
 
 It needs g++ (or the compiler in `DARKBN_CXX`). Compiled modules are kept in the user's cache folder, by a hash of their
 text. `DARKBN_SANITIZE=1` compiles with the address and undefined-behaviour sanitizers; the interpreter must then have
-been started with LD_PRELOAD of libasan and libubsan. `DARKBN_RACECHECK=1` makes two accesses to the same memory, shared or
-global, an error when different threads make them, one of them writes, and no barrier lies between them (`race.h`).
+been started with LD_PRELOAD of libasan and libubsan. `DARKBN_RACECHECK=1` makes two accesses to the same memory, shared
+or global, an error when different threads make them, one of them writes, and nothing orders them (`race.h`).
 """
 
 from __future__ import annotations
