@@ -81,11 +81,25 @@ static void darkbn_gemm_pack(const darkbn_gemm_sizes *s, const float *weights, c
 
 /* How the work is cut. Sums do not depend on it. */
 typedef struct darkbn_gemm_cut {
-    ptrdiff_t panels, pixels;       /* of an image: tasks, and pixels of each */
+    ptrdiff_t panels, pixels;       /* of an image: tasks, and most pixels of each */
     ptrdiff_t chunks, tiles;        /* of the filters: tasks, and tiles of each */
     ptrdiff_t depth;                /* steps at a time */
     ptrdiff_t sums, offsets, local; /* floats of a thread: where these begin, and all */
 } darkbn_gemm_cut;
+
+/* Tiles of filters of a task, so that the last tasks keep no thread waiting: at least `least` tasks for the filters of
+ * each of `items` pieces of the pixels. */
+static ptrdiff_t darkbn_gemm_chunk(ptrdiff_t tiles, ptrdiff_t items, ptrdiff_t least, int threads)
+{
+    ptrdiff_t best = darkbn_most(darkbn_parts_of(tiles, darkbn_most(least, 1)), 1), most = PTRDIFF_MAX;
+    for (ptrdiff_t chunk = best; chunk > 0; --chunk) {
+        const ptrdiff_t longest = darkbn_parts_of(items * darkbn_parts_of(tiles, chunk), threads) * chunk;
+        if (longest >= most) continue;
+        most = longest;
+        best = chunk;
+    }
+    return best;
+}
 
 static darkbn_gemm_cut darkbn_cut_gemm(const darkbn_gemm_sizes *s, ptrdiff_t batch, ptrdiff_t pixels, int threads)
 {
@@ -97,10 +111,9 @@ static darkbn_gemm_cut darkbn_cut_gemm(const darkbn_gemm_sizes *s, ptrdiff_t bat
     cut.panels = darkbn_parts_of(panels, DARKBN_GEMM_PANELS);
     cut.chunks = rounds > 1 ? darkbn_parts_of(s->tiles, DARKBN_GEMM_TILES) : 1;
     cut.chunks = darkbn_most(cut.chunks, darkbn_least(darkbn_parts_of(wanted, items * cut.panels), s->tiles));
-    cut.tiles = darkbn_most(darkbn_parts_of(s->tiles, darkbn_most(cut.chunks, 1)), 1);
+    cut.tiles = darkbn_gemm_chunk(s->tiles, items * cut.panels, cut.chunks, threads);
     cut.chunks = darkbn_parts_of(s->tiles, cut.tiles);
-    cut.pixels = darkbn_parts_of(panels, cut.panels) * DARKBN_TILE_PIXELS;
-    cut.panels = darkbn_parts_of(pixels, cut.pixels);
+    cut.pixels = darkbn_parts_of(panels, darkbn_most(cut.panels, 1)) * DARKBN_TILE_PIXELS;
     cut.sums = cut.pixels * cut.depth * DARKBN_BLOCK;
     cut.offsets = cut.sums + cut.pixels * DARKBN_TILE_FILTERS * (rounds > 1 ? cut.tiles : 1);
     cut.local = darkbn_rounded(cut.offsets + s->taps * cut.pixels, DARKBN_LINE);
@@ -166,10 +179,18 @@ DARKBN_INLINE void darkbn_finish_tile(const darkbn_finish *f, ptrdiff_t image, p
         darkbn_finish_store(f, image, block + i, pixel, pixels, sums + i * DARKBN_BLOCK, DARKBN_TILE_FILTERS);
 }
 
-static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const darkbn_gemm_cut *cut,
-                             ptrdiff_t image, ptrdiff_t group, ptrdiff_t first, ptrdiff_t tile0, float *local)
+/* The first pixel of piece `i`: whole panels, as many in each piece but one. */
+DARKBN_INLINE ptrdiff_t darkbn_gemm_first(ptrdiff_t i, ptrdiff_t pieces, ptrdiff_t pixels)
 {
-    const ptrdiff_t pixels = darkbn_least(cut->pixels, g->out_h * g->out_w - first);
+    const ptrdiff_t panels = darkbn_parts_of(pixels, DARKBN_TILE_PIXELS);
+    return darkbn_least(i * panels / pieces * DARKBN_TILE_PIXELS, pixels);
+}
+
+static void darkbn_gemm_task(const darkbn_blocked *g, const darkbn_gemm_sizes *s, const darkbn_gemm_cut *cut,
+                             ptrdiff_t image, ptrdiff_t group, ptrdiff_t piece, ptrdiff_t tile0, float *local)
+{
+    const ptrdiff_t all = g->out_h * g->out_w, first = darkbn_gemm_first(piece, cut->panels, all);
+    const ptrdiff_t pixels = darkbn_gemm_first(piece + 1, cut->panels, all) - first;
     const ptrdiff_t tiles = darkbn_least(cut->tiles, s->tiles - tile0);
     const ptrdiff_t tile_floats = s->steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
     const ptrdiff_t group_blocks = darkbn_blocks(s->filters);
@@ -211,9 +232,9 @@ static void darkbn_gemm_run(const darkbn_blocked *g, float *workspace, int threa
     float *local = darkbn_line_start(workspace);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (ptrdiff_t task = 0; task < tasks; ++task) {
-        const ptrdiff_t tile = task % cut.chunks * cut.tiles, first = task / cut.chunks % cut.panels * cut.pixels;
+        const ptrdiff_t tile = task % cut.chunks * cut.tiles, piece = task / cut.chunks % cut.panels;
         const ptrdiff_t item = task / (cut.chunks * cut.panels);
-        darkbn_gemm_task(g, &s, &cut, item / s.groups, item % s.groups, first, tile, local + DARKBN_THREAD * cut.local);
+        darkbn_gemm_task(g, &s, &cut, item / s.groups, item % s.groups, piece, tile, local + DARKBN_THREAD * cut.local);
     }
 }
 
