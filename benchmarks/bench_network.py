@@ -98,9 +98,12 @@ def raw_outputs(net: Any) -> list[int]:
 
 
 def darkbn_pass(cfg: Path, row: Row, model: Path, x: np.ndarray, threads: int) -> Pass:
-    net = load_network(cfg, row, threads)
+    import darkbn
+
+    weights, options = model.with_suffix(".weights"), {"width": row.size, "height": row.size, "batch": row.batch}
+    net = darkbn.load(cfg, weights, threads=threads, inference=True, **options)
     plan = net.compile(raw_outputs(net))
-    return lambda: plan(x)  # the plan does not keep the network: its parameters are freed
+    return lambda: plan(x)
 
 
 def onnxruntime_pass(cfg: Path, row: Row, model: Path, x: np.ndarray, threads: int) -> Pass:
@@ -331,13 +334,16 @@ def find_cfg(name: str, folders: list[Path]) -> Path | None:
 
 
 def export(cfg: Path, row: Row, folder: Path) -> Path:
-    """The ONNX model of the network."""
+    """The ONNX model of the network, and beside it the same parameters as a .weights file."""
     import onnx
 
     from darkbn.interop.onnx import onnx_model
 
     stem = "".join(c if c.isalnum() else "_" for c in f"{cfg.stem}_{row.size}_{row.batch}")  # as pnnx wants it
     path = folder / f"{stem}.onnx"
+    weights = path.with_suffix(".weights")
+    if not weights.exists():
+        load_network(cfg, row, 1).save_weights(weights)
     if not path.exists():
         net = load_network(cfg, row, 1)
         model, names = onnx_model(net), [f"layer_{index}" for index in raw_outputs(net)]

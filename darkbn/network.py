@@ -34,7 +34,7 @@ from darkbn.training import (
     rests,
     update_args,
 )
-from darkbn.weights import load_weights, read_header, save_weights
+from darkbn.weights import WeightsFile, is_loaded_whole, load_weights, read_header, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +72,7 @@ class Network:
             possible, infinity as much as is fast (`darkbn.inference.budget`). Plans are made anew when it changes.
         seen: images seen in training; carried through the weights file.
         steps: updates made since the optimizer's state was zero; Adam counts them.
+        inference: whether it was loaded for inference only: parameters are in its plans, not in its layers.
         averaged: whether the moving averages of the parameters (ema_alpha) have started.
         check_finite: whether training raises NonFiniteError at the first NaN or infinity (`darkbn.guard`); True.
         input_delta: gradient (descent direction) with respect to the input after `backward`, shaped like the input.
@@ -93,13 +94,18 @@ class Network:
         seed: int | None,
         threads: int,
         warnings: list[str],
+        inference: bool = False,
+        from_file: bool = False,
     ) -> None:
+        """See `load`. from_file: a weights file is read next, so that only what it lacks needs initial values."""
         self.cfg, self.options = cfg, options
         self.dialect, self.dialect_reason = dialect, dialect_reason
         self.convention, self.backend = convention, backend
         self.warnings = warnings
         self.threads = threads
         self.memory = MEMORY
+        self.inference = inference
+        self._file: WeightsFile | None = None
         self.subdivisions = options.subdivisions
         self.rate = options.schedule(cfg.net)
         self.layers = build_layers(
@@ -130,18 +136,49 @@ class Network:
             layers=self.layers, rng=np.random.default_rng(seed), rejection=rejection, check_finite=False
         )
         self._allocate(training)
-        for layer in self.layers:
-            layer.initialize(self._state.rng)
+        for layer in [] if inference else self.layers:
+            if not (from_file and is_loaded_whole(layer)):
+                layer.initialize(self._state.rng)
 
     # -- arrays --------------------------------------------------------------------------------------------------
 
     def _allocate(self, training: bool) -> None:
+        if self.inference:
+            for layer in self.layers:
+                layer.release()
+            return
         if training:
             self._check_trainable()
         check_memory(self.layers, training, self.cfg.file)
         for layer in self.layers:
             layer.allocate(training)
         self.training = training
+
+    def _require_parameters(self, what: str) -> None:
+        if self.inference:
+            raise DarkbnError(
+                f"{self.cfg.file}: {what} needs the parameters, which a network loaded with inference=True has in its"
+                " plan only; load it without"
+            )
+
+    @property
+    def weights_file(self) -> WeightsFile:
+        """The file from which a network loaded with inference=True reads its parameters."""
+        if self._file is None:
+            raise DarkbnError(f"{self.cfg.file}: this network has no weights file to read its parameters from")
+        return self._file
+
+    @property
+    def random(self) -> np.random.Generator:
+        """Random numbers of initial parameters, dropout and augmenting layers."""
+        return self._state.rng
+
+    def warn_once(self, warnings: Iterable[str]) -> None:
+        """Log warnings and keep those that are new."""
+        for text in warnings:
+            if text not in self.warnings:
+                self.warnings.append(text)
+                log.warning("%s", text)
 
     def _check_trainable(self) -> None:
         reasons = [f"[net] {text}" for text in self.options.untrainable(self.dialect)]
@@ -185,6 +222,7 @@ class Network:
     def _forward(self, x: Any, truth: Any, train: bool, *, clear: bool) -> Any:
         """`forward`. Unless told to clear, deltas keep what they hold until `backward` replaces it: so much memory
         need not be written. Losses find zeros in their deltas in any case."""
+        self._require_parameters("forward")
         if train:
             self.changed()  # rolling statistics follow the batch
             if not self.training:
@@ -388,6 +426,7 @@ class Network:
         """
         from darkbn.inference.fold_network import fold
 
+        self._require_parameters("fold")
         return fold(self, x)
 
     def profile(self, x: Any = None, *, repeat: int = 10) -> Profile:
@@ -473,7 +512,18 @@ class Network:
     # -- files and sizes -----------------------------------------------------------------------------------------
 
     def load_weights(self, path: str | os.PathLike[str], upto: int | None = None) -> None:
-        """Read a .weights file into the layers (the first `upto` of them); see `darkbn.weights.load_weights`."""
+        """Read a .weights file into the layers (the first `upto` of them); see `darkbn.weights.WeightsFile`.
+
+        A network loaded with inference=True reads it when a plan is made, and takes whole files only.
+        """
+        if self.inference:
+            if upto is not None:
+                self._require_parameters("upto")
+            self._file = WeightsFile(self.layers, path, self.dialect)
+            self.seen = self._file.header.seen
+            self.changed()
+            self.warn_once(self._file.warnings)
+            return
         self.changed()
         header, warnings = load_weights(self.layers, path, self.dialect, upto)
         self.seen = header.seen
@@ -490,6 +540,7 @@ class Network:
             average: the moving averages of the parameters (ema_alpha) instead, Darknet's *_ema.weights. Raises
                 TrainingError while there are none.
         """
+        self._require_parameters("save_weights")
         if average:
             require_averages(self)
         seen = self.seen
@@ -523,15 +574,15 @@ class Network:
             for layer in self.layers:
                 layer.reshape(w, h, c, inputs)
                 w, h, c, inputs = layer.out_w, layer.out_h, layer.out_c, layer.outputs
-            check_memory(self.layers, self.training, self.cfg.file)
+            if not self.inference:
+                check_memory(self.layers, self.training, self.cfg.file)
         except DarkbnError:
             for layer, sizes in zip(self.layers, old, strict=True):
                 layer.reshape(*sizes)
             raise
         self.changed()
         self.width, self.height, self.inputs = width, height, self.layers[0].inputs
-        for layer in self.layers:
-            layer.allocate(self.training)
+        self._allocate(self.training)
 
     def to(self, device: str) -> Network:
         """Move the network to a device, one of `darkbn.backend.DEVICES`; all arrays keep their values.
@@ -539,6 +590,7 @@ class Network:
         The objects in `layers` are new ones afterwards, with arrays of that device (CuPy's on "gpu"). Returns the
         network. Raises DeviceError, with nothing changed, when there is no such device or no room on it.
         """
+        self._require_parameters("to")
         move(self, device)
         return self
 
@@ -601,6 +653,7 @@ def load(
     batchnorm: str | BatchNormConvention | None = None,
     seed: int | None = None,
     threads: int | None = None,
+    inference: bool = False,
 ) -> Network:
     """Load a network.
 
@@ -616,10 +669,16 @@ def load(
         batchnorm: convention of batch normalization, by name or as an object; None = the dialect's.
         seed: of random parameters and dropout.
         threads: threads per kernel; None = all processors (or OMP_NUM_THREADS).
+        inference: for `predict`, `detect`, `classify`, `profile` and `compile` only, with as little memory as they
+            need: the parameters are read from the file layer by layer while a plan is made, and kept in its form only.
+            `forward`, training, saving and folding raise DarkbnError. When another plan is needed (after `resize`, for
+            other outputs), the file is read again and must be the same.
 
     Raises:
         CfgError, UnsupportedError, WeightsError, DeviceError.
     """
+    if inference and (weights is None or train):
+        raise DarkbnError("load: inference=True needs a weights file, and excludes train=True")
     description = read_cfg(cfg)
     backend = get_backend(device)
     header = read_header(weights) if weights is not None else None
@@ -642,6 +701,8 @@ def load(
         seed=seed,
         threads=thread_count(threads),
         warnings=warnings,
+        inference=inference,
+        from_file=weights is not None,
     )
     if weights is not None:
         net.load_weights(weights)

@@ -6,18 +6,20 @@ A major or minor above 1000 says that connected matrices are stored transposed (
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from darkbn.backend import Backend, to_host
+from darkbn.backend import to_host
 from darkbn.errors import WeightsError
 from darkbn.files import atomic_write
-from darkbn.layers.base import Layer
+from darkbn.layers.base import Layer, Role
 
 #: major, minor, revision as each Darknet writes them.
 VERSIONS = {"darknet": (0, 2, 0), "alexeyab": (0, 2, 5)}
@@ -71,57 +73,153 @@ def read_header(path: str | os.PathLike[str], dialect: str | None = None) -> Hea
 
 @dataclass(frozen=True)
 class _Piece:
-    """One array as it lies in a file."""
+    """One array as it lies in a file: of a layer, or of a part of it."""
 
     layer: int
     type: str
     name: str
-    array: Any
-    backend: Backend
+    part: Layer
+    attribute: str
+    start: int  # values before it
     count: int
     layout: str  # "plain", "transposed": (columns, rows) of the flattened matrix
 
     def store(self, values: np.ndarray[Any, Any]) -> None:
         """Write the file's values into the layer's array."""
-        target = self.array
+        target = getattr(self.part, self.attribute)
         if self.layout == "transposed":
             rows = target.shape[0]
-            self.backend.assign(target, values.reshape(-1, rows).T.reshape(target.shape))
+            self.part.backend.assign(target, values.reshape(-1, rows).T.reshape(target.shape))
         else:
-            self.backend.assign(target.reshape(-1)[: self.count], values)
+            self.part.backend.assign(target.reshape(-1)[: self.count], values)
+
+    def own_values(self) -> np.ndarray[Any, Any] | None:
+        """The layer's array where the file's bytes can be read straight into it."""
+        target = getattr(self.part, self.attribute)
+        direct = isinstance(target, np.ndarray) and target.dtype == np.dtype("<f4") and target.flags.c_contiguous
+        return target.reshape(-1)[: self.count] if direct and self.layout == "plain" else None
 
 
 def _pieces_to_load(layers: Sequence[Layer], upto: int, transposed: bool) -> Iterator[_Piece]:
+    start = 0
     for index, layer in enumerate(layers[:upto]):
         if layer.options.dontload:
             continue
         for prefix, part in layer.walk():
+            shapes = {buffer.name: buffer.shape for buffer in part.buffers()}
             for name in part.weights_order():
                 if part.options.dontloadscales and name in _SCALES:
                     continue
-                array = getattr(part, name)
-                yield _Piece(
-                    index,
-                    layer.type,
-                    prefix + name,
-                    array,
-                    part.backend,
-                    _count(part, array),
-                    _layout(part, name, transposed),
-                )
+                count = _count(part, shapes[name])
+                layout = _layout(part, name, transposed)
+                yield _Piece(index, layer.type, prefix + name, part, name, start, count, layout)
+                start += count
 
 
-def _count(layer: Layer, array: Any) -> int:
+def _count(layer: Layer, shape: tuple[int, ...]) -> int:
     filters = layer.options.numload
     if filters and layer.type in ("convolutional", "deconvolutional"):
-        return int(array.size // array.shape[0] * min(filters, array.shape[0]))
-    return int(array.size)
+        return math.prod(shape[1:]) * int(min(filters, shape[0]))
+    return math.prod(shape)
 
 
 def _layout(layer: Layer, name: str, transposed: bool) -> str:
     if name == "weights" and ((layer.type == "connected" and transposed) or getattr(layer.options, "flipped", False)):
         return "transposed"
     return "plain"
+
+
+def is_loaded_whole(layer: Layer) -> bool:
+    """Whether a weights file has all parameters of a layer, so that initial values would be lost."""
+    return all(_is_part_loaded_whole(part) for _, part in layer.walk())
+
+
+def _is_part_loaded_whole(part: Layer) -> bool:
+    o = part.options
+    parameters = {buffer.name for buffer in part.buffers() if buffer.role in (Role.PARAMETER, Role.STATISTIC)}
+    partial = o.dontload or o.dontloadscales or o.numload
+    return not partial and (parameters <= set(part.weights_order()) or vars(part).get("share_layer") is not None)
+
+
+class WeightsFile:
+    """A .weights file for a network: checked whole, read when and as far as it is wanted.
+
+    Attributes:
+        path: the file.
+        header: its header.
+        warnings: bytes that are left over.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], path: str | os.PathLike[str], dialect: str, upto: int | None = None
+    ) -> None:
+        """
+        Args:
+            layers: of the network; they need not be allocated yet.
+            path: the file.
+            dialect: "darknet" or "alexeyab".
+            upto: only the first so many layers (None: all).
+
+        Raises:
+            WeightsError: a file too short, naming the layer in which it ends.
+        """
+        self.path, self.header, self.warnings = path, read_header(path, dialect), list[str]()
+        limit = len(layers) if upto is None else upto
+        self._pieces = list(_pieces_to_load(layers, limit, self.header.transposed))
+        self._state = _state(os.stat(path))
+        found = os.path.getsize(path) - self.header.nbytes
+        expected = 4 * sum(piece.count for piece in self._pieces)
+        if found < expected:
+            raise _too_short(path, self._pieces, found, expected)
+        if found > expected:
+            self.warnings.append(
+                f"{path}: {found - expected} bytes are left over after the last layer"
+                f" (the network needs {expected}, the file has {found}): is it the right cfg?"
+            )
+
+    def read(self, parts: Iterable[Layer] | None = None) -> list[str]:
+        """Read the arrays of these layers (or layers inside them), or of all.
+
+        Returns:
+            Warnings (NaN or infinity inside).
+
+        Raises:
+            WeightsError: the file cannot be read, or is another one than it was.
+        """
+        wanted = None if parts is None else {id(part) for part in parts}
+        pieces = [piece for piece in self._pieces if wanted is None or id(piece.part) in wanted]
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                if _state(os.fstat(file.fileno())) != self._state:
+                    raise WeightsError(f"{self.path}: was changed since it was opened for this network; load it again")
+                return [text for piece in pieces for text in self._read(file, piece)]
+        except OSError as error:
+            raise WeightsError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+
+    def _read(self, file: io.FileIO, piece: _Piece) -> list[str]:
+        own = piece.own_values()
+        values = np.empty(piece.count, "<f4") if own is None else own
+        file.seek(self.header.nbytes + 4 * piece.start)
+        rest = values.view(np.uint8).data
+        while len(rest):
+            count = file.readinto(rest)
+            if not count:
+                raise WeightsError(f"{self.path}: ends in layer {piece.layer} [{piece.type}], array {piece.name}")
+            rest = rest[count:]
+        if own is None:
+            piece.store(values)
+        bad = sum(part.size - np.count_nonzero(np.isfinite(part)) for part in _chunks(values))
+        where = f"{self.path}: layer {piece.layer} [{piece.type}] {piece.name}"
+        return [f"{where}: {bad} of {values.size} values are NaN or infinite"] if bad else []
+
+
+def _state(stat: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file does."""
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _chunks(values: np.ndarray[Any, Any], count: int = 1 << 18) -> Iterator[np.ndarray[Any, Any]]:
+    return (values[at : at + count] for at in range(0, values.size, count))
 
 
 def load_weights(
@@ -131,9 +229,7 @@ def load_weights(
 
     Args:
         layers: allocated layers.
-        path: the file; it is memory-mapped.
-        dialect: "darknet" or "alexeyab".
-        upto: only the first so many layers (None: all).
+        path, dialect, upto: as of `WeightsFile`.
 
     Returns:
         The header and warnings (bytes left over, NaN or infinity inside).
@@ -141,32 +237,8 @@ def load_weights(
     Raises:
         WeightsError: a file too short, naming the layer in which it ends. Nothing has been changed then.
     """
-    header = read_header(path, dialect)
-    limit = len(layers) if upto is None else upto
-    pieces = list(_pieces_to_load(layers, limit, header.transposed))
-    found = os.path.getsize(path) - header.nbytes
-    expected = 4 * sum(piece.count for piece in pieces)
-    if found < expected:
-        raise _too_short(path, pieces, found, expected)
-    warnings = []
-    if found > expected:
-        warnings.append(
-            f"{path}: {found - expected} bytes are left over after the last layer"
-            f" (the network needs {expected}, the file has {found}): is it the right cfg?"
-        )
-    if not pieces:
-        return header, warnings
-    values = np.memmap(path, dtype="<f4", mode="r", offset=header.nbytes, shape=(expected // 4,))
-    position = 0
-    for piece in pieces:
-        part = values[position : position + piece.count]
-        position += piece.count
-        bad = int(part.size - np.count_nonzero(np.isfinite(part)))
-        if bad:
-            where = f"{path}: layer {piece.layer} [{piece.type}] {piece.name}"
-            warnings.append(f"{where}: {bad} of {part.size} values are NaN or infinite")
-        piece.store(part)
-    return header, warnings
+    file = WeightsFile(layers, path, dialect, upto)
+    return file.header, file.warnings + file.read()
 
 
 def _too_short(path: str | os.PathLike[str], pieces: list[_Piece], found: int, expected: int) -> WeightsError:

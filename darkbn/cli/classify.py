@@ -68,7 +68,7 @@ def classify(
 
     with reported_errors(debug):
         paths = expand_images(images)
-        net = load_network(cfg, weights, device, dialect, threads)
+        net = load_network(cfg, weights, device, dialect, threads, inference=device == "cpu")
         if net.heads:
             raise DarkbnError(f"{cfg}: a detector ([{net.heads[-1].type}]); darkbn detect runs detectors")
         labels = choose_names(names, data, net.output_layer.outputs, detect.own_names(net))

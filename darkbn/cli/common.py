@@ -132,11 +132,15 @@ def load_network(
     threads: int | None,
     *,
     batchnorm: str | None = None,
+    inference: bool = False,
 ) -> Network:
-    """The network, its warnings shown."""
+    """The network, its warnings shown; with `inference` ready to predict, and with no parameters but its plan's."""
     import darkbn
 
-    net = darkbn.load(cfg, weights, device=device, dialect=dialect, threads=threads, batchnorm=batchnorm)
+    options: dict[str, Any] = {"device": device, "dialect": dialect, "threads": threads, "batchnorm": batchnorm}
+    net = darkbn.load(cfg, weights, inference=inference, **options)
+    if inference:
+        net.current_plan()
     for warning in net.warnings[:SHOWN_WARNINGS]:
         show_note(f"warning: {warning}")
     if len(net.warnings) > SHOWN_WARNINGS:

@@ -104,7 +104,7 @@ def detect(
     with reported_errors(debug):
         paths = expand_images(images)
         targets = _targets(paths, out)
-        net = load_network(cfg, weights, device, dialect, threads)
+        net = load_network(cfg, weights, device, dialect, threads, inference=device == "cpu")
         if not net.heads:
             raise DarkbnError(f"{cfg}: no detection layer ([yolo], [region]); darkbn classify runs classifiers")
         labels = choose_names(names, data, max(head.options.classes for head in net.heads), own_names(net))

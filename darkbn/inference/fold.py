@@ -37,20 +37,21 @@ def normalization(layer: Layer) -> tuple[Doubles, Doubles]:
         return factor, biases - mean * factor
 
 
-def folded_parameters(layer: Layer, then: Layer | None = None) -> tuple[Any, Any]:
+def folded_parameters(layer: Layer, then: Layer | None = None, *, overwrite: bool = False) -> tuple[Any, Any]:
     """Weights and biases that compute without batch normalization what the layer computes with it when predicting.
 
     Args:
         layer: an allocated [convolutional], [deconvolutional] or [connected] layer, or one inside a recurrent layer;
-            it is not changed.
+            it is not changed unless `overwrite`.
         then: a [batchnorm] layer behind it that is to be taken over, too; the layer's activation must be linear.
+        overwrite: whether its weights may be folded where they are, which spares a copy.
 
     Returns:
         New arrays of the backend's float type: weights, shaped like the layer's, and biases (channels,). With nothing
         to fold they are copies of the layer's own.
     """
     if not layer.batch_normalize and then is None:
-        return layer.weights.copy(), layer.biases.copy()
+        return (layer.weights, layer.biases) if overwrite else (layer.weights.copy(), layer.biases.copy())
     if layer.batch_normalize:
         factor, offset = normalization(layer)
     else:
@@ -60,7 +61,7 @@ def folded_parameters(layer: Layer, then: Layer | None = None) -> tuple[Any, Any
             more, shift = normalization(then)
             factor, offset = factor * more, offset * more + shift
         own = to_host(layer.weights)
-        weights = np.empty_like(own)
+        weights = own if overwrite else np.empty_like(own)
         np.multiply(own, _along_outputs(layer, factor), out=weights, dtype=np.float64, casting="same_kind")
     return layer.backend.array(weights), layer.backend.array(offset)
 

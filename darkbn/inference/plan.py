@@ -26,6 +26,7 @@ from darkbn.inference.memory import ALIGNMENT, Interval, assign_offsets
 from darkbn.inference.placement import Placed, lifetimes, place
 from darkbn.inference.program import INPUT, LANES, Op, Program
 from darkbn.inference.steps import Building, Call, Memory, build, op_bytes, op_flops, op_threads, workspace_size
+from darkbn.inference.streaming import Parameters, StreamedParameters
 from darkbn.layers.base import Role
 from darkbn.layers.convolutional import ConvolutionalLayer
 from darkbn.state import NetworkState
@@ -147,7 +148,7 @@ class Marks:
             for layer in net.layers
             for _, part in layer.walk()
             for buffer in part.buffers()
-            if buffer.role in (Role.PARAMETER, Role.STATISTIC)
+            if buffer.role in (Role.PARAMETER, Role.STATISTIC) and buffer.name in vars(part)
         ]
         self._arrays = [attributes[name] for attributes, name in self._places]
         here = self._arrays if net.backend.xp is np else []
@@ -290,9 +291,13 @@ def compile_network(net: Network, outputs: Iterable[int] | None = None, *, tune:
     """A plan of a network with its present parameters; see `Network.compile`."""
     indices = default_outputs(net) if outputs is None else checked_outputs(net, outputs)
     placed = place(_program(net, indices, tune))
+    source = StreamedParameters(net) if net.inference else Parameters()
     memory = _Arena(net, placed, net.threads)
-    building = Building(placed.program, memory, net.backend, NetworkState(layers=net.layers), net.threads)
+    building = Building(placed.program, memory, net.backend, NetworkState(layers=net.layers), net.threads, source)
     plan = Plan(net, indices, tuple(_step(building, op) for op in placed.ops), memory, net.threads)
+    if isinstance(source, StreamedParameters):
+        source.finish(placed.program)
+        net.warn_once(source.warnings)
     log.debug("%r", plan)
     return plan
 

@@ -6,7 +6,7 @@ A builder per kind of operation: it looks up the views once and returns calls wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +17,7 @@ from darkbn.algorithms import Algorithm
 from darkbn.inference.algorithms import METHODS, Method
 from darkbn.inference.fold import folded_parameters
 from darkbn.inference.program import Bottleneck, Geometry, Layout, Op, Program, Tensor
+from darkbn.inference.streaming import Parameters
 from darkbn.layers.antialiasing import BlurLayer
 from darkbn.layers.weighted import NORMALIZATIONS
 from darkbn.state import NetworkState
@@ -57,6 +58,7 @@ class Building:
         backend: whose kernels are called.
         state: what layers that run as they are see of the network.
         threads: the most that a step may use.
+        source: of the layers' parameters.
     """
 
     program: Program
@@ -64,6 +66,7 @@ class Building:
     backend: Backend
     state: NetworkState
     threads: int
+    source: Parameters = field(default_factory=Parameters)
 
     def tensor(self, number: int) -> Tensor:
         return self.program.tensors[number]
@@ -100,13 +103,13 @@ def op_threads(program: Program, op: Op, most: int) -> int:
 # -- convolutions ------------------------------------------------------------------------------------------------------
 
 
-def parameters(op: Op) -> tuple[Any, Any]:
+def parameters(op: Op, overwrite: bool) -> tuple[Any, Any]:
     """Weights and biases (None: zero) of a convolution, batch normalization folded in."""
     layer = op.layer
     assert layer is not None
     if isinstance(layer, BlurLayer):
         return layer.weights, None
-    return folded_parameters(layer, op.arguments.normalization)
+    return folded_parameters(layer, op.arguments.normalization, overwrite=overwrite)
 
 
 def workspace_size(program: Program, op: Op, backend: Backend, threads: int) -> int:
@@ -141,7 +144,7 @@ def _convolution(b: Building, op: Op, threads: int) -> list[Call]:
 
 def _plain_convolution(b: Building, op: Op, threads: int) -> list[Call]:
     g, raw, arguments = op.arguments.geometry, b.backend.raw, op.arguments
-    weights, biases = parameters(op)
+    weights, biases = parameters(op, b.source.overwrite)
     x, out = b.memory.plain(op.reads[0]), b.memory.plain(op.writes)
     steps = (g.groups, g.stride_y, g.stride_x, g.dilation, g.pad, Algorithm.GEMM, threads)
     calls: list[Call] = [partial(raw.convolution.forward, x, weights, biases, out, b.memory.workspace(op), *steps)]
@@ -162,7 +165,7 @@ def _blocked_convolution(b: Building, op: Op, algorithm: Algorithm, threads: int
     residual = b.memory.blocked(op.reads[1]) if len(op.reads) > 1 else (None, 0)
     slices = (x, residual, b.memory.blocked(op.writes))
     kernels, g, second = b.backend.raw.blocked_convolution, op.arguments.geometry, op.arguments.residual_activation
-    packed = _packed(g, algorithm, b.backend, *parameters(op), b.threads)
+    packed = _packed(g, algorithm, b.backend, *parameters(op, b.source.overwrite), b.threads)
     activations = (op.arguments.activation, int(Activation.LINEAR) if second is None else second)
     return _blocked_call(kernels, g, algorithm, packed, slices, b.memory.workspace(op), activations, threads)
 
@@ -231,7 +234,8 @@ def _bottleneck_call(
 def _bottleneck(b: Building, op: Op, threads: int) -> list[Call]:
     residual = b.memory.blocked(op.reads[1]) if len(op.reads) > 1 else (None, 0)
     slices = (b.memory.blocked(op.reads[0]), residual, b.memory.blocked(op.writes))
-    packed = _packed_bottleneck(op.arguments, b.backend, [parameters(part) for part in op.arguments.parts], b.threads)
+    values = [parameters(part, b.source.overwrite) for part in op.arguments.parts]
+    packed = _packed_bottleneck(op.arguments, b.backend, values, b.threads)
     kernels = b.backend.raw.blocked_bottleneck
     return [_bottleneck_call(kernels, op.arguments, packed, slices, b.memory.workspace(op), threads)]
 
@@ -492,7 +496,7 @@ def _batchnorm(b: Building, op: Op, threads: int) -> list[Call]:
 
 def _connected(b: Building, op: Op, threads: int) -> list[Call]:
     l: Any = op.layer
-    weights, biases = folded_parameters(l)
+    weights, biases = folded_parameters(l, overwrite=b.source.overwrite)
     x, out = (b.memory.plain(tensor).reshape(l.batch, -1) for tensor in (op.reads[0], op.writes))
     columns = out.reshape(l.batch, l.outputs, 1)
     return [
@@ -564,4 +568,5 @@ BUILDERS: dict[str, Callable[[Building, Op, int], list[Call]]] = {
 
 def build(b: Building, op: Op) -> list[Call]:
     """The calls that an operation consists of."""
-    return BUILDERS[op.kind](b, op, op_threads(b.program, op, b.threads))
+    with b.source.held(op):
+        return BUILDERS[op.kind](b, op, op_threads(b.program, op, b.threads))

@@ -6,7 +6,7 @@ import builtins
 import enum
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -303,6 +303,16 @@ class Layer:
                     getattr(self, buffer.name).fill(buffer.fill)
         for layer in self.sublayers.values():
             layer.allocate(training)
+
+    def release(self, roles: Container[Role] = tuple(Role)) -> None:
+        """Let go of the arrays that have these roles; `allocate` makes them anew."""
+        for buffer in self.all_buffers():
+            if buffer.role in roles and buffer.name in vars(self):
+                delattr(self, buffer.name)
+                if buffer.name in ("output", "delta"):
+                    setattr(self, buffer.name, None)
+        for layer in self.sublayers.values():
+            layer.release(roles)
 
     def nbytes(self, training: bool) -> int:
         """Bytes of all declared arrays."""
