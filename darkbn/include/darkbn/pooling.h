@@ -341,10 +341,67 @@ static void darkbn_maxpool_places(const darkbn_windows *g, const float *plane, f
     }
 }
 
+/* Odd floats of the 2 * DARKBN_V from x on. */
+DARKBN_INLINE darkbn_vec darkbn_pool_load_odd(const float *x)
+{
+    const darkbn_vec a = darkbn_load(x), b = darkbn_load(x + DARKBN_V);
+#if DARKBN_V == 16
+    return DARKBN_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif DARKBN_V == 8
+    return DARKBN_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+    return DARKBN_SHUFFLE(a, b, 1, 3, 5, 7);
+#endif
+}
+
+/* One window of 2 x 2 from pixel (y, x) on, of which pixels may be missing. */
+static inline void darkbn_pool_quad(const darkbn_windows *g, const float *plane, ptrdiff_t y, ptrdiff_t x, float *out,
+                                    int32_t *place)
+{
+    *out = DARKBN_POOL_LOWEST;
+    *place = -1;
+    for (ptrdiff_t i = y; i < y + 2 && i < g->h; ++i)
+        for (ptrdiff_t j = x; j < x + 2 && j < g->w; ++j)
+            if (plane[i * g->w + j] > *out) {
+                *out = plane[i * g->w + j];
+                *place = (int32_t)(i * g->w + j);
+            }
+}
+
+/* Windows of 2 x 2 that do not overlap, most of them whole: straight from the image, without a tile. */
+static void darkbn_maxpool_quads(const darkbn_windows *g, const float *plane, float *out, int32_t *indexes,
+                                 ptrdiff_t first, ptrdiff_t last)
+{
+    const ptrdiff_t whole = darkbn_pool_smaller(g->ow, g->w / 2);
+    int32_t steps[DARKBN_V];
+    for (int32_t lane = 0; lane < DARKBN_V; ++lane) steps[lane] = 2 * lane;
+    const darkbn_int_vec lanes = darkbn_pool_int_load(steps);
+    for (ptrdiff_t i = first; i < last; ++i) {
+        const ptrdiff_t line = 2 * i * g->w, n = 2 * i + 1 < g->h && whole >= DARKBN_V ? whole : 0;
+        for (ptrdiff_t j = 0; j < n; j += DARKBN_V) {
+            const ptrdiff_t at = darkbn_pool_smaller(j, n - DARKBN_V);
+            const float *above = plane + line + 2 * at, *below = above + g->w;
+            const darkbn_int_vec here = lanes + (int32_t)(line + 2 * at), under = here + (int32_t)g->w;
+            darkbn_vec best = darkbn_pool_all(DARKBN_POOL_LOWEST);
+            darkbn_int_vec place = (darkbn_int_vec){0} - 1;
+            darkbn_pool_take(&best, &place, darkbn_load_even(above), here);
+            darkbn_pool_take(&best, &place, darkbn_pool_load_odd(above), here + 1);
+            darkbn_pool_take(&best, &place, darkbn_load_even(below), under);
+            darkbn_pool_take(&best, &place, darkbn_pool_load_odd(below), under + 1);
+            darkbn_store(out + i * g->ow + at, best);
+            darkbn_pool_int_store(indexes + i * g->ow + at, place);
+        }
+        for (ptrdiff_t j = n; j < g->ow; ++j)
+            darkbn_pool_quad(g, plane, 2 * i, 2 * j, out + i * g->ow + j, indexes + i * g->ow + j);
+    }
+}
+
 static void darkbn_maxpool_indexed(const darkbn_windows *g, const float *plane, float *out, int32_t *indexes,
                                    ptrdiff_t first, ptrdiff_t last)
 {
-    if (g->size <= DARKBN_POOL_SMALL) darkbn_maxpool_places(g, plane, out, indexes, first, last);
+    if (g->size == 2 && g->stride_y == 2 && g->stride_x == 2 && g->before == 0)
+        darkbn_maxpool_quads(g, plane, out, indexes, first, last);
+    else if (g->size <= DARKBN_POOL_SMALL) darkbn_maxpool_places(g, plane, out, indexes, first, last);
     else darkbn_maxpool_places_large(g, plane, out, indexes, first, last);
 }
 
