@@ -131,8 +131,9 @@ def call(shape: Shape, algorithm: Algorithm, threads: int) -> tuple[Callable[[in
     run(0)
     plain = np.empty((1, s.filters, s.out, s.out), np.float32)
     convolution = cpu_backend.raw.convolution
-    needed = convolution.forward_workspace(*sizes, s.groups, *steps, threads)
-    convolution.forward(x, weights, biases, plain, np.empty(needed, np.float32), s.groups, *steps, threads)
+    direct = (s.groups, *steps, int(Algorithm.GEMM), threads)
+    needed = convolution.forward_workspace(*sizes, *direct)
+    convolution.forward(x, weights, biases, plain, np.empty(needed, np.float32), *direct)
     own = np.empty_like(plain)
     cpu_backend.blocked.to_plain(out, own, 0, 1)
     return run, float(np.abs(own - plain).max() / np.abs(plain).max())
