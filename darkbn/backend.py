@@ -23,6 +23,10 @@ BACKENDS = ("cpu", "reference")
 DEVICES = (*BACKENDS, "gpu", "emulated")
 
 
+#: Families that the CPU has no kernels of.
+NOT_ON_CPU = frozenset({"fused_convolution"})
+
+
 @functools.cache
 def families() -> tuple[str, ...]:
     """Names of the kernel families: the modules of darkbn.reference."""
@@ -57,12 +61,14 @@ class Backend:
         xp: the array module of its arrays: CuPy for "gpu", NumPy for all others. CuPy's functions take CuPy's arrays
             only: what comes from the host goes through `array` or `assign`, what is wanted there through `to_host`.
         dtype: element type of its floating-point arrays, "float32" or "float64".
+        convolutions: of a device: who computes convolutions and how exactly (`darkbn_gpu.providers`); else None.
     """
 
-    def __init__(self, name: str, xp: Any, dtype: str) -> None:
+    def __init__(self, name: str, xp: Any, dtype: str, convolutions: Any = None) -> None:
         self.name = name
         self.xp = xp
         self.dtype = dtype
+        self.convolutions = convolutions
         self.raw = _RawFamilies(self)
 
     def __getattr__(self, family: str) -> Any:
@@ -83,11 +89,17 @@ class Backend:
         setattr(self, family, namespace)
         return namespace
 
+    @property
+    def precision(self) -> str:
+        """Of the products in plans: "float32", or on devices "tf32" or "float16"; elsewhere the float type."""
+        return str(self.convolutions.precision) if self.convolutions else self.dtype
+
     def has(self, family: str) -> bool:
-        """Whether the backend has kernels of a family; those of the blocked layout are for the CPU."""
+        """Whether the backend has kernels of a family: those of the blocked layout are for the CPU, fused convolutions
+        of plain maps for devices."""
         if self.name in ("gpu", "emulated"):
             return importlib.util.find_spec(f"darkbn_gpu.{family}") is not None
-        return family in families()
+        return family in families() and (self.name == "reference" or family not in NOT_ON_CPU)
 
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """A new array of the backend's float type (or dtype), contents undefined."""
@@ -131,7 +143,8 @@ class Backend:
         target[...] = self.array(values, target.dtype.name)
 
     def __repr__(self) -> str:
-        return f"Backend({self.name!r}, {self.dtype})"
+        options = f", {self.convolutions!r}" if self.convolutions else ""
+        return f"Backend({self.name!r}, {self.dtype}{options})"
 
 
 def _missing(kernel: str, backend: str) -> Callable[..., Any]:
@@ -154,6 +167,8 @@ class _RawFamilies:
             raise AttributeError(f"no kernel family {family!r}")
         if self._backend.name == "reference":
             module: Any = reference_family(family)
+        elif self._backend.convolutions is not None and family in ("convolution", "fused_convolution"):
+            module = self._backend.convolutions.family(family)
         elif self._backend.name in ("gpu", "emulated"):
             module = importlib.import_module(f"darkbn_gpu.{family}")
         else:
@@ -164,35 +179,56 @@ class _RawFamilies:
         return module
 
 
+def get_backend(name: str | Backend, precision: str | None = None, convolution: str | None = None) -> Backend:
+    """The backend of that name.
+
+    Args:
+        name: one of DEVICES, or a backend, which is returned.
+        precision: of products in plans, one of `darkbn_gpu.providers.PRECISIONS`; None: "float32".
+        convolution: who computes convolutions on "gpu": "cudnn", "cublas" or "kernels"; None: the first that works, or
+            what DARKBN_GPU_CONVOLUTION in the environment says.
+
+    Raises:
+        DeviceError: there is no such backend, or not with these options; with the reason.
+    """
+    return name if isinstance(name, Backend) else _made(name, precision or "float32", convolution)
+
+
 @functools.cache
-def get_backend(name: str | Backend) -> Backend:
-    """The backend of that name. Raises DeviceError with the reason when there is none."""
-    if isinstance(name, Backend):
-        return name
-    if name == "cpu":
-        return Backend("cpu", np, "float32")
-    if name == "reference":
-        return Backend("reference", np, "float64")
+def _made(name: str, precision: str, convolution: str | None) -> Backend:
+    if name in BACKENDS:
+        _refuse_options(name, precision, convolution)
+        return Backend(name, np, "float32" if name == "cpu" else "float64")
     if name == "emulated":
-        return _emulated_backend()
+        return _emulated_backend(precision, convolution)
     if name == "gpu":
-        return _gpu_backend()
+        return _gpu_backend(precision, convolution)
     raise DeviceError(f"unknown device {name!r}: expected one of {', '.join(DEVICES)}")
 
 
-def _emulated_backend() -> Backend:
-    from darkbn_gpu import emulation
+def _refuse_options(name: str, precision: str, convolution: str | None) -> None:
+    if precision != "float32":
+        raise DeviceError(f"precision={precision!r} is for devices gpu and emulated, this one is {name!r}")
+    if convolution is not None:
+        raise DeviceError(f"convolution={convolution!r} is for device gpu, this one is {name!r}")
+
+
+def _emulated_backend(precision: str, convolution: str | None) -> Backend:
+    from darkbn_gpu import emulation, providers
 
     found, reason = emulation.available()
     if not found:
         raise DeviceError(f"device 'emulated': {reason}")
-    return Backend("emulated", np, "float32")
+    return Backend("emulated", np, "float32", providers.choose("emulated", np, precision, convolution))
 
 
-def _gpu_backend() -> Backend:
+def _gpu_backend(precision: str, convolution: str | None) -> Backend:
     import darkbn_gpu
 
     found, reason = darkbn_gpu.available()
     if not found:
         raise DeviceError(f"device 'gpu': {reason}")
-    return Backend("gpu", importlib.import_module("cupy"), "float32")
+    from darkbn_gpu import providers
+
+    cupy = importlib.import_module("cupy")
+    return Backend("gpu", cupy, "float32", providers.choose("gpu", cupy, precision, convolution))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from darkbn.network import Network
 
 
-def move(net: Network, device: str) -> None:
+def move(net: Network, device: str, precision: str | None = None) -> None:
     """Move a network with all its arrays to another device.
 
     Its layers are made anew there, since what they compute with belongs to a device; nothing changes when that fails.
@@ -28,7 +28,7 @@ def move(net: Network, device: str) -> None:
     Raises:
         DeviceError: there is no such device, or no room on it.
     """
-    backend = get_backend(device)
+    backend = get_backend(device, precision)
     if backend is net.backend:
         return
     options = replace(net.options, width=net.width, height=net.height, inputs=net.inputs)

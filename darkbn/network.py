@@ -584,14 +584,15 @@ class Network:
         self.width, self.height, self.inputs = width, height, self.layers[0].inputs
         self._allocate(self.training)
 
-    def to(self, device: str) -> Network:
+    def to(self, device: str, precision: str | None = None) -> Network:
         """Move the network to a device, one of `darkbn.backend.DEVICES`; all arrays keep their values.
 
-        The objects in `layers` are new ones afterwards, with arrays of that device (CuPy's on "gpu"). Returns the
-        network. Raises DeviceError, with nothing changed, when there is no such device or no room on it.
+        The objects in `layers` are new ones afterwards, with arrays of that device (CuPy's on "gpu"); `precision` is as
+        in `darkbn.load`. Returns the network. Raises DeviceError, with nothing changed, when there is no such device
+        or no room on it.
         """
         self._require_parameters("to")
-        move(self, device)
+        move(self, device, precision)
         return self
 
     def take_layers(self, layers: list[Layer], backend: Backend) -> None:
@@ -649,6 +650,7 @@ def load(
     height: int | None = None,
     train: bool = False,
     device: str = "cpu",
+    precision: str | None = None,
     dialect: str | None = None,
     batchnorm: str | BatchNormConvention | None = None,
     seed: int | None = None,
@@ -665,6 +667,8 @@ def load(
         train: allocate what training needs at once; otherwise the first training pass does.
         device: "cpu"; "gpu" (CUDA); "reference" (NumPy float64: slow and readable); "emulated" (the GPU's kernels on
             the host: slower still).
+        precision: of convolutions in `predict`, `detect`, `classify` and plans on "gpu" and "emulated": "float32" (or
+            None), "tf32" or "float16"; layer by layer and in training everything stays float32.
         dialect: "darknet" (pjreddie) or "alexeyab"; None decides from the weights file and the cfg.
         batchnorm: convention of batch normalization, by name or as an object; None = the dialect's.
         seed: of random parameters and dropout.
@@ -680,7 +684,7 @@ def load(
     if inference and (weights is None or train):
         raise DarkbnError("load: inference=True needs a weights file, and excludes train=True")
     description = read_cfg(cfg)
-    backend = get_backend(device)
+    backend = get_backend(device, precision)
     header = read_header(weights) if weights is not None else None
     if dialect is None:
         dialect, reason = guess_dialect(description, header.dialect if header else None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from darkbn.errors import ShapeError
 from darkbn.signature import Array
+from darkbn_gpu import product
 from darkbn_gpu.launch import each, launch
-from darkbn_gpu.product import LINEAR, MOST_PIXELS, TILED, Geometry, Product, make_panel, multiply, weights_tiling
+from darkbn_gpu.product import MOST_PIXELS, TILED, Geometry, Product, make_panel, multiply, weights_tiling
 
 
 def _geometry(x: Array, weights: Array, out: Array, steps: tuple[int, ...]) -> Geometry:
@@ -38,7 +39,7 @@ def forward_workspace(
     threads: int,
 ) -> int:
     g = Geometry(b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad)
-    return _product_workspace(Product.forward(g))
+    return product.forward_floats(g)
 
 
 def forward(
@@ -57,11 +58,7 @@ def forward(
 ) -> None:
     g = _geometry(x, weights, out, (groups, stride_y, stride_x, dilation, pad))
     g.check("convolution.forward", weights.shape[1], algorithm)
-    if g.ng < TILED:
-        arrays = (weights, x, biases, None, out)
-        each("convolution", "convolution_forward_direct", out.size, *arrays, *g.sizes, LINEAR, LINEAR)
-        return
-    _product("forward", Product.forward(g), weights, x, out, workspace, biases)
+    product.forward(g, x, weights, biases, None, out, _room("forward", workspace, product.forward_floats(g)))
 
 
 def backward_weights_workspace(
@@ -137,7 +134,8 @@ def backward_input_workspace(
     threads: int,
 ) -> int:
     g = Geometry(b, c, h, w, n, k, oh, ow, groups, stride_y, stride_x, dilation, pad)
-    return _product_workspace(Product.backward_input(g))
+    p = Product.backward_input(g)
+    return p.panel_words() + p.partial_floats() if g.cg >= TILED else 0
 
 
 def backward_input(
@@ -159,30 +157,13 @@ def backward_input(
         arrays = (weights, delta, input_delta)
         each("convolution", "convolution_backward_input_direct", input_delta.size, *arrays, *g.sizes)
         return
-    _product("backward_input", Product.backward_input(g), weights, delta, input_delta, workspace, None, adds=True)
-
-
-def _product_workspace(p: Product) -> int:
-    """Floats for the panels and the parts of k."""
-    return p.panel_words() + p.partial_floats() if p.g.ng >= TILED else 0
-
-
-def _product(
-    kernel: str,
-    p: Product,
-    weights: Array,
-    x: Array,
-    out: Array,
-    workspace: Array | None,
-    biases: Array | None,
-    adds: bool = False,
-) -> None:
-    room = _room(kernel, workspace, _product_workspace(p))
-    if room is None or not out.size:
+    p = Product.backward_input(g)
+    words = p.panel_words()
+    room = _room("backward_input", workspace, words + p.partial_floats())
+    if room is None or not input_delta.size:
         return
-    panel, partial = room[: p.panel_words()], room[p.panel_words() :]
-    make_panel(p, weights, panel)
-    multiply(p, panel, x, out, partial, biases=biases, adds=adds)
+    make_panel(p, weights, room[:words])
+    multiply(p, room[:words], delta, input_delta, room[words:], adds=True)
 
 
 def im2col(im: Array, col: Array, stride_y: int, stride_x: int, dilation: int, pad: int, threads: int) -> None:

@@ -248,6 +248,36 @@ def multiply(
             finish(partial, biases, rest, to, t.splits, activations, adds)
 
 
+def forward_floats(g: Geometry) -> int:
+    """Room that `forward` needs: the panels and the parts of k."""
+    p = Product.forward(g)
+    return p.panel_words() + p.partial_floats() if g.ng >= TILED else 0
+
+
+def forward(
+    g: Geometry,
+    x: Array,
+    weights: Array,
+    biases: Array | None,
+    residual: Array | None,
+    out: Array,
+    room: Array | None,
+    activations: tuple[int, int] = (LINEAR, LINEAR),
+) -> None:
+    """out = residual_activation(activation(convolution + biases) + residual) of weights as they are, in float32."""
+    if g.ng < TILED:
+        arrays = (weights, x, biases, residual, out)
+        each("convolution", "convolution_forward_direct", out.size, *arrays, *g.sizes, *activations)
+        return
+    if not out.size:
+        return
+    p = Product.forward(g)
+    assert room is not None
+    panel, partial = room[: p.panel_words()], room[p.panel_words() :]
+    make_panel(p, weights, panel)
+    multiply(p, panel, x, out, partial, biases=biases, residual=residual, activations=activations)
+
+
 def finish(
     partial: Array | None,
     biases: Array | None,

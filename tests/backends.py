@@ -20,6 +20,9 @@ GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 #: Families that the GPU's kernels do not have: those of the layout that plans for the CPU use.
 NOT_ON_GPU = frozenset({"blocked", "blocked_bottleneck", "blocked_convolution"})
 
+#: Families that only devices have; plans for the CPU use those of the blocked layout instead.
+NOT_ON_CPU = frozenset({"fused_convolution"})
+
 #: All backends: those that every installation has, the GPU's kernels on the host, and (pytest -m gpu) on a device.
 EVERY_BACKEND = (*BACKENDS, EMULATED, GPU)
 
@@ -62,9 +65,12 @@ def on_device(kernel: Kernel) -> Kernel:
 
 def has_family(backend: str, family: str) -> bool:
     """Whether the backend has kernels of that family."""
-    return backend in BACKENDS or family not in NOT_ON_GPU
+    if backend == "cpu":
+        return family not in NOT_ON_CPU
+    return backend == "reference" or family not in NOT_ON_GPU
 
 
 def backends_with(family: str) -> list[str]:
     """The backends that this machine can run, of those that have the family."""
-    return [*BACKENDS, *(["emulated"] if _FOUND and has_family("emulated", family) else [])]
+    found = [*BACKENDS, *(["emulated"] if _FOUND else [])]
+    return [name for name in found if has_family(name, family)]

@@ -14,6 +14,7 @@ from networks import CLASSIFIER, TWO_HEADS
 from test_goldens import training
 
 import darkbn
+from darkbn import backend as backend_module
 from darkbn.backend import Backend, get_backend
 from darkbn.device import to_host
 from darkbn.errors import DeviceError
@@ -111,7 +112,7 @@ def test_devices_that_are_not_there() -> None:
 
 def test_without_cupy_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cupy", None)
-    get_backend.cache_clear()
+    backend_module._made.cache_clear()
     with pytest.raises(DeviceError, match=r"device 'gpu': CuPy is not installed .*darkbn\[cuda13\]"):
         darkbn.load(TWO_HEADS, device="gpu")
 

@@ -115,6 +115,8 @@ def parameters(op: Op, overwrite: bool) -> tuple[Any, Any]:
 def workspace_size(program: Program, op: Op, backend: Backend, threads: int) -> int:
     """Floats of workspace that an operation needs."""
     threads = op_threads(program, op, threads)
+    if op.kind == "convolution" and METHODS[op.arguments.method].algorithm is None and _is_fused(op, backend):
+        return _fused_workspace(op, backend, threads)
     if op.kind == "convolution":
         return _convolution_workspace(METHODS[op.arguments.method], op.arguments.geometry, backend, threads)
     if op.kind == "bottleneck":
@@ -143,6 +145,8 @@ def _convolution(b: Building, op: Op, threads: int) -> list[Call]:
 
 
 def _plain_convolution(b: Building, op: Op, threads: int) -> list[Call]:
+    if _is_fused(op, b.backend):
+        return [_fused_convolution(b, op, threads)]
     g, raw, arguments = op.arguments.geometry, b.backend.raw, op.arguments
     weights, biases = parameters(op, b.source.overwrite)
     x, out = b.memory.plain(op.reads[0]), b.memory.plain(op.writes)
@@ -154,6 +158,36 @@ def _plain_convolution(b: Building, op: Op, threads: int) -> list[Call]:
         calls.append(partial(raw.spatial.shortcut_add, residual, out, 1.0, 1.0, threads))
         calls += _activated(b, out, arguments.residual_activation, threads)
     return calls
+
+
+def _is_fused(op: Op, backend: Backend) -> bool:
+    """Whether one call of a device computes the whole operation: activations must work on single values."""
+    codes = (op.arguments.activation, op.arguments.residual_activation)
+    return backend.has("fused_convolution") and not any(code is not None and mixes_channels(code) for code in codes)
+
+
+def _fused_ends(op: Op) -> tuple[int, int]:
+    """Activation, and that after the residual."""
+    after = op.arguments.residual_activation
+    return int(op.arguments.activation), int(Activation.LINEAR if after is None else after)
+
+
+def _fused_workspace(op: Op, backend: Backend, threads: int) -> int:
+    g = op.arguments.geometry
+    sizes, steps = (g.batch, g.c, g.h, g.w, g.n, g.size, g.out_h, g.out_w), (g.stride_y, g.stride_x, g.dilation, g.pad)
+    kernels = backend.raw.fused_convolution
+    return int(kernels.forward_workspace(*sizes, g.groups, *steps, *_fused_ends(op), threads))
+
+
+def _fused_convolution(b: Building, op: Op, threads: int) -> Call:
+    g, kernels = op.arguments.geometry, b.backend.raw.fused_convolution
+    weights, biases = parameters(op, b.source.overwrite)
+    packed = b.backend.empty((kernels.packed_size(g.n, g.c // g.groups, g.size, g.groups),))
+    kernels.pack(weights, biases, packed, g.groups, threads)
+    residual = b.memory.plain(op.reads[1]) if len(op.reads) > 1 else None
+    arrays = (b.memory.plain(op.reads[0]), packed, residual, b.memory.plain(op.writes), b.memory.workspace(op))
+    steps = (g.size, g.groups, g.stride_y, g.stride_x, g.dilation, g.pad)
+    return partial(kernels.forward, *arrays, *steps, *_fused_ends(op), threads)
 
 
 #: A blocked array and the first block of a slice of it.

@@ -513,6 +513,7 @@ static inline unsigned to_halves(float low, float high)
 {
     return emulated::half_bits(low) | emulated::half_bits(high) << 16;
 }
+static inline float from_half(unsigned bits) { return emulated::half_value(bits); }
 #define mma_tf32(d, a, b) emulated::mma(__FILE__, __LINE__, d, a, b, false)
 #define mma_half(d, a, b) emulated::mma(__FILE__, __LINE__, d, a, b, true)
 

@@ -31,6 +31,13 @@ DEVICE unsigned to_halves(float low, float high)
     return a | (unsigned)b << 16;
 }
 
+DEVICE float from_half(unsigned bits)
+{
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((unsigned short)bits));
+    return x;
+}
+
 /* From sm_80 on; the launcher refuses older devices. */
 DEVICE void mma_tf32(float *d, const unsigned *a, const unsigned *b)
 {
