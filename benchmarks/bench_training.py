@@ -246,7 +246,7 @@ def chart(document: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.set_xlabel("time of a training step relative to darkbn (dashed: the goal)")
-    axes.set_title(f"{document['machine']}, {document['threads']} threads", fontsize=8)
+    axes.set_title(f"{document['machine']} ({document['level']}), {document['threads']} threads", fontsize=8)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)
 
@@ -257,7 +257,8 @@ def describe(threads: int, torch: bool) -> dict[str, Any]:
         import torch as package
 
         versions["torch"] = package.__version__
-    return {"machine": platform.platform(), "level": cpu.level(), "threads": threads, "versions": versions}
+    machine = f"{platform.system()} {platform.machine()}"
+    return {"machine": machine, "level": cpu.level(), "threads": threads, "versions": versions}
 
 
 def parse() -> argparse.Namespace:
