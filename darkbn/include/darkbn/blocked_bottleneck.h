@@ -5,8 +5,8 @@
  * the expanded map that are new, in a ring of as many rows as a filter has, with zeros round them, and from these a row
  * of the depthwise convolution. Strips of these rows are projected when all their channels are there.
  *
- * With squeeze and excitation, the means of all pixels come in between: the middle map is made, then the scales of its
- * channels, then strips of the scaled map are projected. All threads work on one image then. */
+ * Squeeze and excitation need the means of all pixels: all threads work on one image, make its middle map, then the
+ * scales of its channels, then project strips of the scaled map. */
 #ifndef DARKBN_BLOCKED_BOTTLENECK_H
 #define DARKBN_BLOCKED_BOTTLENECK_H
 
@@ -15,6 +15,7 @@
 
 #define DARKBN_STRIP_PIXELS 64          /* outputs of a strip, about */
 #define DARKBN_STRIP_FLOATS (48 * 1024) /* a band with so many in the middle is one strip: its tiles share a ring */
+#define DARKBN_NEAR_FLOATS (24 * 1024)  /* an input of so many may be read for each tile, which share a ring then */
 
 typedef struct darkbn_bottleneck {
     darkbn_slice x, out, residual; /* residual.data may be NULL */
@@ -79,28 +80,27 @@ static void darkbn_bottleneck_pack(const darkbn_bottleneck *g, const float *weig
 
 /* How the work is cut. Results do not depend on it. */
 typedef struct darkbn_bottleneck_cut {
-    ptrdiff_t bands, band;    /* of an image, and rows of each */
-    ptrdiff_t chunks, chunk;  /* of the tiles of middle channels, and tiles of each */
-    ptrdiff_t strips, strip;  /* of a band, where the middle map is not kept whole, else of an image; rows of each */
-    ptrdiff_t pitch;          /* pixels of a row with the zeros round it */
-    ptrdiff_t ring_tiles;     /* tiles that have a ring */
-    ptrdiff_t ring_plane, strip_plane;                                        /* floats of a block */
-    ptrdiff_t strip_at, sums_at, local;                                       /* in a thread's room, and all of it */
-    ptrdiff_t middle_plane, middle_at, rows_at, means_at, squeezed_at, scales_at, shared; /* in the room of all */
+    ptrdiff_t bands, band;                /* of an image, and rows of each */
+    ptrdiff_t chunks, chunk;              /* of the tiles of middle channels, and tiles of each */
+    ptrdiff_t strip;                      /* rows of a strip of a band */
+    ptrdiff_t strips, pixels;             /* with squeeze and excitation, of an image, and pixels of each */
+    ptrdiff_t pitch;                      /* pixels of a row with the zeros round it */
+    ptrdiff_t ring_tiles;                 /* tiles that have a ring */
+    ptrdiff_t ring_plane, strip_plane, middle_plane; /* floats of a block */
+    ptrdiff_t strip_at, sums_at, local;   /* in a thread's room, and all of it */
+    ptrdiff_t middle_at, rows_at, means_at, squeezed_at, scales_at, shared; /* in the room of all */
 } darkbn_bottleneck_cut;
 
-/* Whether the middle map is finished before anything is projected, or is what is wanted. */
-DARKBN_INLINE int darkbn_keeps_middle(const darkbn_bottleneck *g) { return !g->projects || g->squeezed; }
-
 /* Bands and chunks with the least for the thread that has most to do. Bands repeat the rows that two of them read. */
-static void darkbn_cut_tasks(const darkbn_bottleneck *g, ptrdiff_t tiles, int threads, darkbn_bottleneck_cut *cut)
+static void darkbn_cut_tasks(const darkbn_bottleneck *g, int threads, darkbn_bottleneck_cut *cut)
 {
+    const ptrdiff_t tiles = darkbn_parts_of(g->m, DARKBN_TILE_FILTERS);
     const ptrdiff_t images = g->squeezed ? 1 : g->batch, rows = darkbn_most(g->out_h, 1);
     const ptrdiff_t repeated = g->expands ? darkbn_most(g->size - g->stride_y, 0) : 0;
     ptrdiff_t least = PTRDIFF_MAX;
     cut->bands = cut->chunks = 1;
     for (ptrdiff_t chunks = 1; chunks <= 4 * threads && chunks <= tiles; chunks *= 2) {
-        if (chunks > 1 && !darkbn_keeps_middle(g)) break;
+        if (chunks > 1 && g->projects && !g->squeezed) break;
         for (int several = 0; several < 2; ++several) {
             const ptrdiff_t bands = several ? darkbn_parts_of(threads, chunks) : 1;
             const ptrdiff_t band = darkbn_parts_of(rows, bands);
@@ -118,32 +118,41 @@ static void darkbn_cut_tasks(const darkbn_bottleneck *g, ptrdiff_t tiles, int th
     cut->chunks = darkbn_parts_of(tiles, cut->chunk);
 }
 
+/* What every thread, and all of them, have room for. */
+static void darkbn_cut_room(const darkbn_bottleneck *g, int threads, darkbn_bottleneck_cut *cut)
+{
+    const ptrdiff_t blocks = darkbn_blocks(g->m), width = darkbn_most(g->out_w, 1), rows = darkbn_most(g->out_h, 1);
+    const ptrdiff_t copied = g->projects ? blocks : 0;
+    const ptrdiff_t kept = g->squeezed ? blocks * DARKBN_BLOCK : 0;
+    cut->pitch = darkbn_most((width - 1) * g->stride_x + g->size, g->w + g->pad);
+    cut->ring_plane = g->size * cut->pitch * DARKBN_BLOCK;
+    cut->strip_plane = (g->squeezed ? cut->pixels : cut->strip * width) * DARKBN_BLOCK;
+    cut->middle_plane = rows * width * DARKBN_BLOCK;
+    cut->strip_at = darkbn_rounded(cut->ring_tiles * DARKBN_TILE_BLOCKS * cut->ring_plane, DARKBN_LINE);
+    cut->sums_at = cut->strip_at + darkbn_rounded(copied * cut->strip_plane, DARKBN_LINE);
+    cut->local = cut->sums_at + darkbn_rounded((g->projects ? DARKBN_TILE_BLOCKS : 0) * cut->strip_plane, DARKBN_LINE);
+    cut->middle_at = threads * cut->local;
+    cut->rows_at = cut->middle_at + darkbn_rounded(kept * rows * width, DARKBN_LINE);
+    cut->means_at = cut->rows_at + darkbn_rounded(kept * rows, DARKBN_LINE);
+    cut->squeezed_at = cut->means_at + darkbn_rounded(kept, DARKBN_LINE);
+    cut->scales_at = cut->squeezed_at + darkbn_rounded(darkbn_blocks(g->squeezed) * DARKBN_BLOCK, DARKBN_LINE);
+    cut->shared = cut->scales_at + darkbn_rounded(kept, DARKBN_LINE);
+}
+
 static darkbn_bottleneck_cut darkbn_cut_bottleneck(const darkbn_bottleneck *g, int threads)
 {
     darkbn_bottleneck_cut cut;
-    const ptrdiff_t blocks = darkbn_blocks(g->m), tiles = darkbn_parts_of(blocks, DARKBN_TILE_BLOCKS);
-    const ptrdiff_t rows = darkbn_most(g->out_h, 1), width = darkbn_most(g->out_w, 1);
-    darkbn_cut_tasks(g, tiles, threads, &cut);
-    const int whole = !darkbn_keeps_middle(g)
-                      && cut.band * width * blocks * DARKBN_BLOCK <= DARKBN_STRIP_FLOATS;
-    const ptrdiff_t most = g->squeezed ? darkbn_parts_of(rows, threads) : cut.band;
-    cut.strip = whole ? cut.band : darkbn_least(most, darkbn_parts_of(DARKBN_STRIP_PIXELS, width));
-    cut.strips = darkbn_parts_of(rows, cut.strip);
-    cut.pitch = darkbn_most((width - 1) * g->stride_x + g->size, g->w + g->pad);
+    const ptrdiff_t blocks = darkbn_blocks(g->m), width = darkbn_most(g->out_w, 1), rows = darkbn_most(g->out_h, 1);
+    const ptrdiff_t pixels = rows * width;
+    darkbn_cut_tasks(g, threads, &cut);
+    const int whole = g->projects && !g->squeezed ? cut.band * width * blocks * DARKBN_BLOCK <= DARKBN_STRIP_FLOATS
+                                                  : g->c * g->h * g->w <= DARKBN_NEAR_FLOATS;
+    cut.strip = whole ? cut.band : darkbn_least(cut.band, darkbn_parts_of(DARKBN_STRIP_PIXELS, width));
     cut.ring_tiles = whole ? 1 : cut.chunk;
-    cut.ring_plane = g->size * cut.pitch * DARKBN_BLOCK;
-    cut.strip_plane = cut.strip * width * DARKBN_BLOCK;
-    cut.strip_at = darkbn_rounded(cut.ring_tiles * DARKBN_TILE_BLOCKS * cut.ring_plane, DARKBN_LINE);
-    cut.sums_at = cut.strip_at + (g->projects ? darkbn_rounded(blocks * cut.strip_plane, DARKBN_LINE) : 0);
-    cut.local = cut.sums_at + (g->projects ? darkbn_rounded(DARKBN_TILE_BLOCKS * cut.strip_plane, DARKBN_LINE) : 0);
-    const ptrdiff_t kept = g->squeezed ? blocks * DARKBN_BLOCK : 0;
-    cut.middle_plane = rows * width * DARKBN_BLOCK;
-    cut.middle_at = threads * cut.local;
-    cut.rows_at = cut.middle_at + darkbn_rounded(kept * rows * width, DARKBN_LINE);
-    cut.means_at = cut.rows_at + darkbn_rounded(kept * rows, DARKBN_LINE);
-    cut.squeezed_at = cut.means_at + darkbn_rounded(kept, DARKBN_LINE);
-    cut.scales_at = cut.squeezed_at + darkbn_rounded(darkbn_blocks(g->squeezed) * DARKBN_BLOCK, DARKBN_LINE);
-    cut.shared = cut.scales_at + darkbn_rounded(kept, DARKBN_LINE);
+    const ptrdiff_t turns = (pixels + threads * DARKBN_STRIP_PIXELS) / (threads * 2 * DARKBN_STRIP_PIXELS);
+    cut.pixels = darkbn_parts_of(pixels, threads * darkbn_most(turns, 1));
+    cut.strips = darkbn_parts_of(pixels, cut.pixels);
+    darkbn_cut_room(g, threads, &cut);
     return cut;
 }
 
@@ -278,11 +287,11 @@ static void darkbn_ring_window(const darkbn_bottleneck_task *task, const float *
         darkbn_activate(to, to, g->out_w * DARKBN_BLOCK, g->depthwise_activation);
 }
 
-/* A strip of the middle channels, `rows` rows from y on, to all tiles of the output. */
-static void darkbn_strip_project(const darkbn_bottleneck_task *task, ptrdiff_t y, ptrdiff_t rows)
+/* A strip of the middle channels, `plane` floats from block to block, to `pixels` pixels of the output from `first` on. */
+static void darkbn_strip_project(const darkbn_bottleneck_task *task, const float *strip, ptrdiff_t plane,
+                                 ptrdiff_t first, ptrdiff_t pixels)
 {
     const darkbn_bottleneck *g = task->g;
-    const ptrdiff_t pixels = rows * g->out_w, first = y * g->out_w;
     const int direct = darkbn_is_bounded(g->project_activation)
                        && (!g->residual.data || darkbn_is_bounded(g->residual_activation));
     const darkbn_finish finish = {g->out, g->residual, g->project_activation, g->residual_activation,
@@ -302,8 +311,7 @@ static void darkbn_strip_project(const darkbn_bottleneck_task *task, ptrdiff_t y
                 end.add = g->residual.data + task->image * g->residual.image + block * g->residual.plane
                           + first * DARKBN_BLOCK;
         }
-        darkbn_point_pixels(g->project, g->m, g->n, tile, task->local + task->cut->strip_at, task->cut->strip_plane,
-                            pixels, &end);
+        darkbn_point_pixels(g->project, g->m, g->n, tile, strip, plane, pixels, &end);
         for (ptrdiff_t i = 0; i < blocks && !direct; ++i) {
             float *sums = end.to + i * end.plane;
             darkbn_finish_sums(&finish, sums, pixels * DARKBN_BLOCK);
@@ -358,7 +366,8 @@ static void darkbn_bottleneck_band(const darkbn_bottleneck_task *task, ptrdiff_t
         const ptrdiff_t rows = darkbn_least(cut->strip, y1 - y);
         for (ptrdiff_t tile = tile0; tile < tile1; ++tile)
             for (ptrdiff_t i = y; i < y + rows; ++i) darkbn_middle_row(task, tile, i, i == y0, y);
-        if (!darkbn_keeps_middle(g)) darkbn_strip_project(task, y, rows);
+        if (g->projects && !g->squeezed)
+            darkbn_strip_project(task, task->local + cut->strip_at, cut->strip_plane, y * g->out_w, rows * g->out_w);
     }
 }
 
@@ -386,16 +395,15 @@ static void darkbn_single_point(const float *packed, ptrdiff_t c, ptrdiff_t n, p
     if (!darkbn_is_bounded(kind)) darkbn_activate(end.to, end.to, darkbn_least(left, DARKBN_TILE_FILTERS), kind);
 }
 
-/* Strip `index` of the middle map, scaled, and what it becomes. */
-static void darkbn_scaled_strip(const darkbn_bottleneck_task *task, ptrdiff_t index)
+/* Pixels of the middle map from `first` on, scaled, to the strip of this thread. */
+static void darkbn_scale_strip(const darkbn_bottleneck_task *task, ptrdiff_t first, ptrdiff_t pixels)
 {
     const darkbn_bottleneck *g = task->g;
     const darkbn_bottleneck_cut *cut = task->cut;
-    const ptrdiff_t y = index * cut->strip, rows = darkbn_least(cut->strip, g->out_h - y);
     const darkbn_bounds bounds = darkbn_bounds_of(g->scale_activation);
-    const ptrdiff_t floats = rows * g->out_w * DARKBN_BLOCK;
+    const ptrdiff_t floats = pixels * DARKBN_BLOCK;
     for (ptrdiff_t b = 0; b < darkbn_blocks(g->m); ++b) {
-        const float *from = task->shared + cut->middle_at + b * cut->middle_plane + y * g->out_w * DARKBN_BLOCK;
+        const float *from = task->shared + cut->middle_at + b * cut->middle_plane + first * DARKBN_BLOCK;
         const float *scales = task->shared + cut->scales_at + b * DARKBN_BLOCK;
         float *to = task->local + cut->strip_at + b * cut->strip_plane;
         for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
@@ -405,17 +413,24 @@ static void darkbn_scaled_strip(const darkbn_bottleneck_task *task, ptrdiff_t in
         }
         if (!darkbn_is_bounded(g->scale_activation)) darkbn_activate(to, to, floats, g->scale_activation);
     }
-    darkbn_strip_project(task, y, rows);
 }
 
-/* One image, by all threads of the region that this is called in. */
-static void darkbn_squeezed_image(const darkbn_bottleneck_task *task)
+/* Strip `index` of the middle map to the output. */
+static void darkbn_scaled_strip(const darkbn_bottleneck_task *task, ptrdiff_t index)
+{
+    const darkbn_bottleneck_cut *cut = task->cut;
+    const ptrdiff_t first = index * cut->pixels;
+    const ptrdiff_t pixels = darkbn_least(cut->pixels, task->g->out_h * task->g->out_w - first);
+    darkbn_scale_strip(task, first, pixels);
+    darkbn_strip_project(task, task->local + cut->strip_at, cut->strip_plane, first, pixels);
+}
+
+/* The scales of the channels, by all threads of the region that this is called in. */
+static void darkbn_squeeze_excite(const darkbn_bottleneck_task *task)
 {
     const darkbn_bottleneck *g = task->g;
-    const darkbn_bottleneck_cut *cut = task->cut;
-    float *means = task->shared + cut->means_at, *squeezed = task->shared + cut->squeezed_at;
-#pragma omp for schedule(dynamic)
-    for (ptrdiff_t i = 0; i < cut->bands * cut->chunks; ++i) darkbn_bottleneck_band(task, i);
+    float *means = task->shared + task->cut->means_at, *squeezed = task->shared + task->cut->squeezed_at;
+    float *scales = task->shared + task->cut->scales_at;
 #pragma omp for schedule(static)
     for (ptrdiff_t i = 0; i < darkbn_blocks(g->m); ++i) darkbn_squeeze_mean(task, i);
 #pragma omp for schedule(static)
@@ -423,8 +438,16 @@ static void darkbn_squeezed_image(const darkbn_bottleneck_task *task)
         darkbn_single_point(g->squeeze, g->m, g->squeezed, i, means, squeezed, g->squeeze_activation);
 #pragma omp for schedule(static)
     for (ptrdiff_t i = 0; i < darkbn_parts_of(g->m, DARKBN_TILE_FILTERS); ++i)
-        darkbn_single_point(g->excite, g->squeezed, g->m, i, squeezed, task->shared + cut->scales_at,
-                            g->excite_activation);
+        darkbn_single_point(g->excite, g->squeezed, g->m, i, squeezed, scales, g->excite_activation);
+}
+
+/* One image with squeeze and excitation, by all threads of the region that this is called in. */
+static void darkbn_squeezed_image(const darkbn_bottleneck_task *task)
+{
+    const darkbn_bottleneck_cut *cut = task->cut;
+#pragma omp for schedule(dynamic)
+    for (ptrdiff_t i = 0; i < cut->bands * cut->chunks; ++i) darkbn_bottleneck_band(task, i);
+    darkbn_squeeze_excite(task);
 #pragma omp for schedule(dynamic)
     for (ptrdiff_t i = 0; i < cut->strips; ++i) darkbn_scaled_strip(task, i);
 }
