@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -129,6 +130,25 @@ class Backend:
         after the other."""
         return importlib.import_module("darkbn_gpu.together") if self.name in ("gpu", "emulated") else None
 
+    def runner(self, calls: Sequence[Callable[[], Any]], label: str) -> Callable[[], None]:
+        """What makes the same calls, on the same arrays, again and again; on a GPU a CUDA graph (`darkbn_gpu.graphs`).
+
+        Args:
+            calls: without arguments.
+            label: of the network, for messages.
+        """
+        if self.name == "gpu":
+            made: Callable[[], None] = importlib.import_module("darkbn_gpu.graphs").Runner(calls, label)
+            return made
+        return functools.partial(_make, tuple(calls))
+
+    def recording(self) -> contextlib.AbstractContextManager[Any]:
+        """Records which kernels are compiled and started inside (`darkbn_gpu.recording`); gives None on the CPU."""
+        if self.name not in ("gpu", "emulated"):
+            return contextlib.nullcontext()
+        found: contextlib.AbstractContextManager[Any] = importlib.import_module("darkbn_gpu.recording").recording()
+        return found
+
     def read(self, arrays: Sequence[Any]) -> list[Any]:
         """The values of several small arrays as NumPy arrays, carried off a device all at once."""
         if self.xp is np or not arrays:
@@ -145,6 +165,11 @@ class Backend:
     def __repr__(self) -> str:
         options = f", {self.convolutions!r}" if self.convolutions else ""
         return f"Backend({self.name!r}, {self.dtype}{options})"
+
+
+def _make(calls: tuple[Callable[[], Any], ...]) -> None:
+    for call in calls:
+        call()
 
 
 def _missing(kernel: str, backend: str) -> Callable[..., Any]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from darkbn.inference.profile import Profile
     from darkbn.summary import Summary
     from darkbn.training_profile import TrainingProfile
+    from darkbn.warmup import Warmup
 
 log = logging.getLogger(__name__)
 
@@ -452,6 +453,22 @@ class Network:
         from darkbn.training_profile import profile_training
 
         return profile_training(self, x, truth, repeat=repeat)
+
+    def warmup(self, x: Any = None, truth: Any = None) -> Warmup:
+        """Get ready for predictions: make the plan, compile and load the GPU's kernels, capture the CUDA graph.
+
+        The network's parameters, statistics and states are afterwards what they were.
+
+        Args:
+            x: input of shape `input_shape`; None: whatever is there.
+            truth: labels; with them the kernels of training get ready, too.
+
+        Returns:
+            Which kernel files were compiled and which came from the cache, in how many seconds; `str()` is a table.
+        """
+        from darkbn.warmup import warm_up
+
+        return warm_up(self, x, truth)
 
     def current_plan(self) -> Plan:
         """The plan for the network's present parameters and size, made anew if these are not those of the last."""

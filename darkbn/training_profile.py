@@ -332,7 +332,7 @@ def _recording(net: Network) -> Iterator[_Records]:
 
 
 @contextlib.contextmanager
-def _restored(net: Network) -> Iterator[None]:
+def restored(net: Network) -> Iterator[None]:
     """Steps made inside leave no trace in parameters, statistics, the optimizer and the counters."""
     parts = [part for layer in net.layers for _, part in layer.walk()]
     names = [(part, b.name) for part in parts for b in part.all_buffers() if b.role in _KEPT]
@@ -380,7 +380,7 @@ def profile_training(net: Network, x: Any = None, truth: Any = None, *, repeat: 
     given = random_batch(net) if x is None or truth is None else (x, truth)
     x, truth = given[0] if x is None else x, given[1] if truth is None else truth
     whole = []
-    with _restored(net):
+    with restored(net):
         net.train_step(x, truth)
         with _recording(net) as records:
             for _ in range(max(repeat, 1)):

@@ -1,5 +1,7 @@
 """How launchers start kernels: on the device where their arrays are CuPy's, in emulation where they are NumPy's.
 
+On the device they go to CuPy's current stream, in whatever order the caller's streams and events say.
+
 Of Python numbers, int becomes `long long` and float becomes `float`; None becomes a null pointer.
 """
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from darkbn.backend import address
 from darkbn.errors import DeviceError
-from darkbn_gpu import emulation, modules
+from darkbn_gpu import emulation, modules, recording
 
 #: Threads of every block.
 THREADS = 256
@@ -28,11 +30,15 @@ def launch(file: str, kernel: str, blocks: int, *args: Any) -> None:
     """
     if blocks < 1:
         return
-    values = tuple(_value(arg) for arg in args)
+    values, recorded = tuple(_value(arg) for arg in args), recording.current()
     if all(isinstance(arg, np.ndarray) for arg in args if hasattr(arg, "shape") and arg.shape != ()):
+        if recorded is not None:
+            recorded.use(file, kernel, emulation.is_cached, emulation.module)
         emulation.function(file, kernel)((blocks,), (THREADS,), values)
         return
     try:
+        if recorded is not None:
+            recorded.use(file, kernel, modules.is_cached, modules.device_module)
         modules.device_function(file, kernel)((blocks,), (THREADS,), values)
     except Exception as error:
         raise DeviceError(f"{_describe(file, kernel, blocks, args)}: {error}") from error

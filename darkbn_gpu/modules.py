@@ -69,6 +69,22 @@ def device_source(name: str) -> str:
     return (KERNELS / "prelude.cuh").read_text() + source(name)
 
 
+def device_target() -> str:
+    """What files are compiled for on the current device."""
+    import cupy
+
+    from darkbn_gpu import nvrtc
+
+    return nvrtc.target(int(cupy.cuda.Device().compute_capability))
+
+
+def is_cached(name: str) -> bool:
+    """Whether a kernel file is compiled for the current device already."""
+    from darkbn_gpu import nvrtc
+
+    return nvrtc.is_cached(name, device_target())
+
+
 @functools.cache
 def device_module(name: str) -> Any:
     """CuPy's module of a kernel file, compiled for the current device with the options of `darkbn_gpu.nvrtc`: those
@@ -77,8 +93,7 @@ def device_module(name: str) -> Any:
 
     from darkbn_gpu import nvrtc
 
-    target = nvrtc.target(int(cupy.cuda.Device().compute_capability))
-    return cupy.RawModule(path=str(nvrtc.compiled(name, target).path))
+    return cupy.RawModule(path=str(nvrtc.compiled(name, device_target()).path))
 
 
 @functools.cache

@@ -450,6 +450,7 @@ def installed() -> Iterator[Device]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", module())
         patch.setattr(modules, "device_module", RawModule)
+        patch.setattr(modules, "is_cached", emulation.is_cached)
         for cache in caches:
             cache.cache_clear()
         try:

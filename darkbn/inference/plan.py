@@ -70,7 +70,8 @@ class Plan:
     A plan holds folded and packed copies of the parameters and one piece of memory for everything between input and
     outputs; it does not hold the network, which may go: then only the plan's memory is left. The outputs are the
     `output` arrays of the layers that were asked for, overwritten by the next pass of the plan or of the network. A
-    plan is for one thread at a time; it lets go of Python's lock while kernels run.
+    plan is for one thread at a time; it lets go of Python's lock while kernels run. On a GPU passes replay a CUDA graph
+    and may still be at work when `run` returns: what comes on the caller's stream waits for them.
 
     Attributes:
         outputs: indices of the layers whose outputs it computes.
@@ -91,7 +92,8 @@ class Plan:
         self.input = memory.plain(INPUT).reshape(net.input_shape)
         self._backend = net.backend
         self._arrays = [net.layers[index].output for index in outputs]
-        self._calls = [call for step in steps for call in step.calls]
+        calls = [call for step in steps for call in step.calls]
+        self._pass: Any = net.backend.runner(calls, net.cfg.file)
         self._net, self._version, self._file = weakref.ref(net), net.version, net.cfg.file
 
     @property
@@ -114,9 +116,15 @@ class Plan:
                 f"{self._file}: the network was trained, resized or got other weights after this plan was made;"
                 " net.compile() makes a new one"
             )
-        for call in self._calls:
-            call()
+        self._pass()
         return self._arrays
+
+    @property
+    def graph(self) -> str:
+        """ "captured" where passes replay a CUDA graph, else why not."""
+        if not hasattr(self._pass, "captured"):
+            return "only on device gpu"
+        return "captured" if self._pass.captured else self._pass.reason or "not yet: the second pass captures it"
 
     def __call__(self, x: Any) -> list[Any]:
         """`run` for an input of shape `Network.input_shape` (or as many values in another shape, batch first)."""

@@ -100,8 +100,8 @@ def function(name: str, kernel: str) -> EmulatedKernel:
     return module(name).get_function(kernel)
 
 
-def _build(name: str) -> Path:
-    """Compile a kernel file unless the cache has it. The file appears whole or not at all."""
+def _recipe(name: str) -> tuple[list[str], list[str], str, Path]:
+    """How a kernel file is compiled: commands that compile and link, its text, and where the cache has it."""
     found, reason = available()
     if not found:
         raise DeviceError(reason)
@@ -112,7 +112,19 @@ def _build(name: str) -> Path:
     command = [reason, *_FLAGS, *_ALLOWED, *checks]
     text = host_source(name, watched)
     key = hashlib.sha256("\0".join([*command, text]).encode()).hexdigest()[:24]
-    target = cache_folder() / f"{name}-{key}.so"
+    # Not linked with the compiler's library of a check whose functions are in race.h.
+    link = [reason, "-shared", *(() if watched else checks)]
+    return command, link, text, cache_folder() / f"{name}-{key}.so"
+
+
+def is_cached(name: str) -> bool:
+    """Whether a kernel file is compiled already."""
+    return _recipe(name)[-1].exists()
+
+
+def _build(name: str) -> Path:
+    """Compile a kernel file unless the cache has it. The file appears whole or not at all."""
+    command, link, text, target = _recipe(name)
     if target.exists():
         return target
     try:
@@ -120,8 +132,7 @@ def _build(name: str) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             part, whole = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
             _compile(name, [*command, "-c", "-x", "c++", "-", "-o", str(part)], text)
-            # Not linked with the compiler's library of a check whose functions are in race.h.
-            _compile(name, [reason, "-shared", *(() if watched else checks), str(part), "-o", str(whole)])
+            _compile(name, [*link, str(part), "-o", str(whole)])
             whole.replace(target)
     except OSError as error:
         raise DeviceError(f"no compiled kernels can be kept in {target.parent} (DARKBN_CACHE): {error}") from error
