@@ -49,14 +49,14 @@ class Device:
     Attributes:
         reads: how often the host waited for values.
         launches: kernels that were started, by name.
-        uploads: bytes of host arrays that went up.
+        uploads: bytes of host arrays that went up; downloads: bytes of arrays that came down.
         capturing: what a stream records instead of running it.
     """
 
     def __init__(self) -> None:
         self.reads = 0
         self.launches: list[str] = []
-        self.uploads = 0
+        self.uploads = self.downloads = 0
         self.capturing: list[Callable[[], Any]] | None = None
 
     def read(self) -> None:
@@ -137,6 +137,7 @@ class ndarray:  # CuPy's name
 
     def get(self, out: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
         device.read()
+        device.downloads += self.nbytes
         if out is None:
             return np.array(self.host, order="C")
         out[...] = self.host

@@ -229,6 +229,32 @@ def test_pictures(gpu: fake_cupy.Device) -> None:
         assert found == expected
 
 
+HEADS = {
+    "yolo": ("darknet", "[yolo]\nclasses=3\nmask=0,1\nnum=2\nanchors=3,4, 6,5"),
+    "region": ("darknet", "[region]\nclasses=3\nnum=2\nsoftmax=1\nanchors=1,2, 2,1"),
+    "region by place": ("alexeyab", "[region]\nclasses=3\nnum=2\nsoftmax=1\nanchors=1,2, 2,1"),
+    "gaussian": ("alexeyab", "[Gaussian_yolo]\nclasses=3\nmask=0,1\nnum=2\nanchors=3,4, 6,5"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_picture_goes_up_and_candidates_come_down(name: str, gpu: fake_cupy.Device) -> None:
+    """Bytes as they are, scaled on the device; rows of boxes that may be something."""
+    dialect, head = HEADS[name]
+    filters = 24 if name == "gaussian" else 16
+    text = PICTURES.partition("[avgpool]")[0] + f"[convolutional]\nfilters={filters}\nactivation=linear\n\n{head}\n"
+    nets = [darkbn.load(text, device=device, dialect=dialect, seed=3) for device in ("gpu", "emulated")]
+    nets[0].warmup()
+    uploads, reads, before = gpu.uploads, gpu.reads, gpu.downloads
+    results = [net.detect(picture(), threshold=0.3, names=["a", "b", "c"]) for net in nets]
+    assert results[0] == results[1]
+    assert results[0]
+    small = 64  # places of anchors, sizes
+    assert picture().nbytes <= gpu.uploads - uploads <= picture().nbytes + small
+    assert gpu.reads - reads <= 2  # how many, and which
+    assert gpu.downloads - before < nets[0].heads[0].output.nbytes
+
+
 def test_what_looks_at_parameters(gpu: fake_cupy.Device) -> None:
     results = []
     for device in ("gpu", "emulated"):

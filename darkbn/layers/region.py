@@ -243,8 +243,7 @@ def get_region_detections(l: RegionLayer, image: int, threshold: float, threads:
     if l.softmax_tree is not None:
         return _tree_detections(l, output, threshold, hier, threads)
     rows = _decode(l, output, threshold, threads)
-    rows = to_host(rows)
-    return rows[(rows[:, 5:] > 0).any(axis=1)] if l.in_cells else rows[rows[:, 4] > 0]
+    return to_host(rows[(rows[:, 5:] > 0).any(axis=1)] if l.in_cells else rows[rows[:, 4] > 0])
 
 
 def _decode(l: RegionLayer, output: Any, threshold: float, threads: int) -> Any:
@@ -265,15 +264,15 @@ def _tree_detections(l: RegionLayer, output: Any, threshold: float, hier: float,
     tree: Any = l.softmax_tree
     by_place = output[0] if l.in_cells else output[0].transpose(2, 3, 0, 1)
     boxes = output[..., :5] if l.in_cells else output[:, :, :5]
-    rows = to_host(_decode(l, l.backend.array(boxes), threshold, threads))
-    live = np.flatnonzero(rows[:, 4] > threshold)
-    classes = to_host(by_place.reshape(-1, l.entries)[l.backend.array(live, "int64"), 5:])
+    decoded = _decode(l, l.backend.array(boxes), threshold, threads)
+    live = l.backend.xp.flatnonzero(decoded[:, 4] > threshold)
+    rows, classes = to_host(decoded[live]), to_host(by_place.reshape(-1, l.entries)[live, 5:])
     probabilities = tree.hierarchy_predictions(classes)
     best = np.array([tree.hierarchy_top_prediction(place, hier) for place in probabilities], dtype=np.int64)
     chosen = probabilities[np.arange(len(best)), best]
     found = np.zeros((len(best), l.entries), rows.dtype)
-    found[:, :5] = rows[live]
-    found[np.arange(len(best)), 5 + best] = np.where(chosen > hier, chosen, 0) if l.in_cells else rows[live, 4]
+    found[:, :5] = rows
+    found[np.arange(len(best)), 5 + best] = np.where(chosen > hier, chosen, 0) if l.in_cells else rows[:, 4]
     return found
 
 
