@@ -1,7 +1,8 @@
 """Every layer of a network on several devices: time, speed, traffic, and the share of what the device could do.
 
 The roof of a layer is the lower of two rates measured on the spot: that of a product of matrices, and the copy
-bandwidth times the layer's operations per byte of its tensors.
+bandwidth times the layer's operations per byte of its tensors. Where no GPU is measured, what one would add is
+estimated from its maker's numbers (`STATED`), and said to be an estimate.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 import darkbn
 from darkbn.backend import Backend
+from darkbn.errors import UnsupportedError
 from darkbn.extras import require
 from darkbn.layers.base import Layer, Role
 from darkbn.state import NetworkState
@@ -25,6 +27,9 @@ from darkbn.state import NetworkState
 #: Values of the arrays that are copied, and edge of the matrices, when a device's limits are measured. Emulation is
 #: measured with NumPy, too: it shows how far it is from the host.
 _COPIED, _EDGE = 1 << 24, 1024
+
+#: Share of its stated limits that an estimate credits a GPU with; seconds that a layer takes at least: two launches.
+_CREDIT, _LEAST = 0.5, 10e-6
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,21 @@ class Roof:
     gflops: float
     bandwidth: float
 
+    def seconds(self, flops: int, nbytes: int) -> float:
+        """The least that so many operations on so many bytes take."""
+        return max(flops / self.gflops, nbytes / self.bandwidth) / 1e9
+
+
+#: GPUs as their data sheets describe them: float32 without matrix units, memory bandwidth. For estimates only.
+STATED = (
+    Roof("T4", 8_100, 320),
+    Roof("RTX 4090", 82_600, 1_008),
+    Roof("L4", 30_300, 300),
+    Roof("A100", 19_500, 2_039),
+    Roof("H100", 67_000, 3_350),
+    Roof("H200", 67_000, 4_800),
+)
+
 
 @dataclass(frozen=True)
 class LayerTime:
@@ -42,7 +62,7 @@ class LayerTime:
 
     Attributes:
         index, type: of the layer.
-        device: name of the backend.
+        device: name of the backend; "torch" is PyTorch, on the GPU where that is measured, else on the CPU.
         seconds: median.
         flops: operations of the pass as Darknet counts them.
         nbytes: input, output and parameters.
@@ -70,12 +90,26 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class LayerBench:
-    """What `bench_layers` returns; `str()` of it is a table of at most 80 columns."""
+    """What `bench_layers` returns; `str()` of it is a table of at most 80 columns.
+
+    Attributes:
+        network, batch: what was measured.
+        roofs: of the devices.
+        rows: by layer, then device.
+        stated: the GPU that is estimated, where none was measured.
+    """
 
     network: str
     batch: int
     roofs: tuple[Roof, ...]
     rows: tuple[LayerTime, ...]
+    stated: Roof | None = None
+
+    def estimate(self, row: LayerTime) -> float:
+        """Seconds that the layer would take on `stated`: half of what its data sheet allows, and the launches. Nothing
+        of it is measured."""
+        assert self.stated is not None
+        return max(self.stated.seconds(row.flops, row.nbytes) / _CREDIT, _LEAST)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: milliseconds, GFLOP/s, GB/s."""
@@ -87,7 +121,14 @@ class LayerBench:
                 {**asdict(row), "gflops": row.gflops, "bandwidth": row.bandwidth, "speed_up": self.speed_up(row)}
                 for row in self.rows
             ],
+            "estimate": None if self.stated is None else self._estimates(self.stated),
         }
+
+    def _estimates(self, stated: Roof) -> dict[str, Any]:
+        first = [row for row in self.rows if row.device == self.roofs[0].device]
+        layers = [{"index": row.index, "seconds": self.estimate(row)} for row in first]
+        total = sum(self.estimate(row) for row in first)
+        return {"stated": asdict(stated), "credit": _CREDIT, "least": _LEAST, "seconds": total, "layers": layers}
 
     def speed_up(self, row: LayerTime) -> float:
         """How many times as fast as on the first device."""
@@ -97,19 +138,36 @@ class LayerBench:
     def __str__(self) -> str:
         lines = [f"{self.network}, batch {self.batch}, forward"]
         lines += [f"{r.device}: products {r.gflops:.0f} GFLOP/s, copies {r.bandwidth:.1f} GB/s" for r in self.roofs]
+        last = self.stated.device if self.stated else "x"
         lines.append(
-            f"{'layer':>5} {'type':<16} {'device':<9} {'ms':>9} {'GFLOP/s':>8} {'GB/s':>7} {'roof':>5} {'x':>7}"
+            f"{'layer':>5} {'type':<15} {'device':<9} {'ms':>9} {'GFLOP/s':>8} {'GB/s':>7} {'roof':>5} {last[:9]:>9}"
         )
         for row in self.rows:
             flops = f"{row.gflops:8.1f}" if row.flops else " " * 8
+            ratio = f"~{row.seconds / self.estimate(row):8.1f}" if self.stated else f"{self.speed_up(row):9.2f}"
             lines.append(
-                f"{row.index:>5} {row.type[:16]:<16} {row.device:<9} {1e3 * row.seconds:9.3f} {flops}"
-                f" {row.bandwidth:7.2f} {100 * row.share:4.0f}% {self.speed_up(row):7.2f}"
+                f"{row.index:>5} {row.type[:15]:<15} {row.device:<9} {1e3 * row.seconds:9.3f} {flops}"
+                f" {row.bandwidth:7.2f} {100 * row.share:4.0f}% {ratio}"
             )
-        for roof in self.roofs:
-            total = sum(row.seconds for row in self.rows if row.device == roof.device)
-            lines.append(f"      {'all layers':<16} {roof.device:<9} {1e3 * total:9.3f}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._totals()])
+
+    def _totals(self) -> list[str]:
+        """The sum of all layers on each device, and what an estimate is worth."""
+        names = dict.fromkeys(row.device for row in self.rows)
+        totals = {name: 1e3 * sum(row.seconds for row in self.rows if row.device == name) for name in names}
+        lines = [f"      {'all layers':<15} {name:<9} {total:9.3f}" for name, total in totals.items()]
+        if self.stated is None:
+            return lines
+        total = 1e3 * self._estimates(self.stated)["seconds"]
+        name = self.stated.device
+        return [
+            *lines,
+            f"      {'all layers':<15} ~{name:<8} {total:9.3f}",
+            f"~{name} is an estimate, no measurement: {self.stated.gflops / 1e3:.1f} TFLOP/s and"
+            f" {self.stated.bandwidth:.0f} GB/s as stated",
+            f"by its maker, {_CREDIT:.0%} of them credited, at least {1e6 * _LEAST:.0f} us a layer. Its column says",
+            "how many times as fast that would be.",
+        ]
 
     def plot(self, path: str | Path) -> None:
         """Write a roofline picture: GFLOP/s of each layer over its operations per byte, under its device's roof.
@@ -125,6 +183,15 @@ class LayerBench:
             found = [r for r in self.rows if r.device == roof.device and r.flops]
             places = [r.flops / r.nbytes for r in found], [r.gflops for r in found]
             axes.scatter(*places, color=colour, s=14, label=roof.device)
+        peers = [r for r in self.rows if r.device == "torch" and r.flops]
+        if peers:
+            axes.scatter(
+                [r.flops / r.nbytes for r in peers], [r.gflops for r in peers], s=14, marker="x", label="torch"
+            )
+        if self.stated:
+            roof, label = self.stated, f"{self.stated.device} as stated (not measured)"
+            limit = np.minimum(roof.gflops, intensities * roof.bandwidth)
+            axes.plot(intensities, limit, color="grey", ls="--", lw=1, label=label)
         axes.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s")
         axes.set_title(f"{self.network}, batch {self.batch}, forward", fontsize=9)
         axes.grid(alpha=0.3)
@@ -140,7 +207,13 @@ def available_devices() -> tuple[str, ...]:
 
 
 def bench_layers(
-    cfg: str | os.PathLike[str], devices: tuple[str, ...] | None = None, *, repeat: int = 5, **options: Any
+    cfg: str | os.PathLike[str],
+    devices: tuple[str, ...] | None = None,
+    *,
+    repeat: int = 5,
+    estimate: str = "H200",
+    torch: bool = False,
+    **options: Any,
 ) -> LayerBench:
     """Time the forward pass of every layer.
 
@@ -148,20 +221,37 @@ def bench_layers(
         cfg: of the network; its parameters and its input are random.
         devices: names of backends; None: all available ones.
         repeat: passes per layer after one that warms up; medians are taken.
+        estimate: the GPU of `STATED` whose numbers are estimated where no GPU is measured.
+        torch: time PyTorch's layers, too, on the GPU where that is measured, else on the CPU.
         options: of `darkbn.load`: batch, width, height, threads, dialect.
+
+    Raises:
+        UnsupportedError: no such GPU is stated; or PyTorch has no module for a layer.
     """
     names = available_devices() if devices is None else devices
+    stated = {roof.device: roof for roof in STATED}
+    if estimate not in stated:
+        raise UnsupportedError(f"no limits are stated for GPU {estimate!r}: expected one of {', '.join(stated)}")
     roofs, found = [], []
     for name in names:
         net = darkbn.load(cfg, device=name, seed=0, **options)
-        _calm(net)
+        calm(net)
         roofs.append(measure_roof(net.backend))
         found += _time_layers(net, roofs[-1], repeat)
-    found.sort(key=lambda row: (row.index, names.index(row.device)))
-    return LayerBench(Path(net.cfg.file).name, net.batch, tuple(roofs), tuple(found))
+    if torch:
+        from darkbn.layer_peers import time_torch
+
+        like = "gpu" if "gpu" in names else names[0]
+        rows = [row for row in found if row.device == like]
+        found += time_torch(cfg, rows, roofs[names.index(like)], repeat, options)
+    order = (*names, "torch")
+    found.sort(key=lambda row: (row.index, order.index(row.device)))
+    return LayerBench(
+        Path(net.cfg.file).name, net.batch, tuple(roofs), tuple(found), None if "gpu" in names else stated[estimate]
+    )
 
 
-def _calm(net: darkbn.Network) -> None:
+def calm(net: darkbn.Network) -> None:
     """Rolling variances of 1: with those of a new network values grow until they overflow."""
     for layer in net.layers:
         for _, inner in layer.walk():
@@ -206,8 +296,8 @@ def _time_layers(net: darkbn.Network, roof: Roof, repeat: int) -> list[LayerTime
     for state.index, layer in enumerate(net.layers):
         seconds = seconds_of(lambda layer=layer: layer.forward(state), net.backend, repeat)  # type: ignore[misc]
         flops, nbytes = layer.flops * net.batch, int(state.input.nbytes) + _bytes_of(layer)
-        limit = max(flops / roof.gflops, nbytes / roof.bandwidth) / 1e9
-        found.append(LayerTime(state.index, layer.type, net.backend.name, seconds, flops, nbytes, limit / seconds))
+        share = roof.seconds(flops, nbytes) / seconds
+        found.append(LayerTime(state.index, layer.type, net.backend.name, seconds, flops, nbytes, share))
         state.input = layer.output
     return found
 

@@ -35,8 +35,15 @@ EXAMPLES = """[bold]Examples[/bold]
 
   darkbn bench net yolov4.cfg --train --profile --batch 4
 
+  darkbn bench net yolov3-tiny.cfg --device cpu --device gpu --train
+
   darkbn bench layers yolov3-tiny.cfg --png roofline.png
 """
+
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option("--device", metavar="NAME", help="cpu, gpu or emulated; may be repeated.", show_default=False),
+]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure how fast networks run on this machine.")
 
@@ -63,6 +70,7 @@ def net_(
     repeat: Annotated[int, typer.Option("--repeat", min=1, metavar="N", help="Passes; medians are shown.")] = 10,
     train: Annotated[bool, typer.Option("--train", help="Time training steps, kernel by kernel.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Measure how to compute each layer first.")] = False,
+    device: DevicesOption = None,
     threads: ThreadsOption = None,
     json: JsonOption = None,
     png: Annotated[
@@ -76,11 +84,18 @@ def net_(
 
     GFLOP/s count the operations of the direct sum, so that Winograd's
     convolutions can exceed the peak, which is that of a product of matrices.
+    With --device, whole passes on each of these devices are compared.
     """
     import darkbn
 
     with reported_errors(debug):
         options: dict[str, Any] = {"threads": threads, "dialect": dialect, "seed": 0}
+        if device:
+            if profile or tune or png is not None:
+                raise DarkbnError("--profile, --tune and --png show the steps of the CPU: leave out --device")
+            sizes = {"batch": batch, "width": width, "height": height, "threads": threads, "dialect": dialect}
+            _compare(cfg, weights, tuple(device), json, train=train, repeat=repeat, **sizes)
+            return
         network = darkbn.load(cfg, weights, batch=batch, width=width, height=height, train=train, **options)
         if tune:
             network.compile(tune=True)
@@ -96,10 +111,11 @@ def net_(
 @app.command("layers")
 def layers_(
     cfg: CfgArgument,
-    device: Annotated[
-        list[str] | None,
-        typer.Option("--device", metavar="NAME", help="May be repeated; default: all there are.", show_default=False),
-    ] = None,
+    device: DevicesOption = None,
+    torch: Annotated[bool, typer.Option("--torch", help="PyTorch's layers, too, on the same device.")] = False,
+    estimate: Annotated[
+        str, typer.Option("--estimate", metavar="GPU", help="T4, L4, RTX 4090, A100, H100 or H200.")
+    ] = "H200",
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images per pass.")] = 1,
     width: Annotated[
         int | None, typer.Option("--width", min=1, metavar="W", help="Instead of the cfg's.", show_default=False)
@@ -117,24 +133,37 @@ def layers_(
     dialect: DialectOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Time every layer's forward pass on every device.
+    """Time every layer's forward pass on every device, by default all there are.
 
     "roof" is the share of what the device could do: the lower of the rate of
     a matrix product and the copy bandwidth, both measured first. "x" compares
-    with the first device.
+    with the first device. Where no GPU is measured, the last column estimates
+    what one would add, by what its maker states.
     """
     from darkbn.layer_bench import bench_layers
 
     with reported_errors(debug):
         sizes = {"batch": batch, "width": width, "height": height}
         names = tuple(device) if device else None
-        found = bench_layers(cfg, names, repeat=repeat, threads=threads, dialect=dialect, **sizes)
+        found = bench_layers(
+            cfg, names, repeat=repeat, estimate=estimate, torch=torch, threads=threads, dialect=dialect, **sizes
+        )
         if json is not None:
             write_json(found.as_dict(), json)
         if json != "-":
             stdout().print(printable(str(found)), markup=False)
         if png is not None:
             _draw(found, png)
+
+
+def _compare(cfg: Path, weights: Path | None, devices: tuple[str, ...], json: str | None, **options: Any) -> None:
+    from darkbn.net_bench import bench_net
+
+    found = bench_net(cfg, weights, devices, **options)
+    if json is not None:
+        write_json(found.as_dict(), json)
+    if json != "-":
+        stdout().print(printable(str(found)), markup=False)
 
 
 def _show(found: Profile | TrainingProfile, profile: bool) -> None:

@@ -34,7 +34,7 @@ struct Cell {
 };
 
 const uintptr_t PAGE = 4096;
-const size_t MOST_PAGES = 2048;
+const size_t MOST_PAGES = 128; // 27 MB
 
 static std::unordered_map<uintptr_t, Cell *> *pages;
 static uintptr_t last_page;
