@@ -16,8 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from darkbn.activations import Activation
 from darkbn.backend import Backend, get_backend
 from darkbn.layer_bench import seconds_of
+
+LINEAR = int(Activation.LINEAR)
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +47,10 @@ def passes(backend: Backend, shape: tuple[int, int, int]) -> dict[str, Callable[
     return {
         "inference": lambda: kernels.forward(x, out, mean, variance, scales, biases, 1e-5, 0, 0),
         "training forward": lambda: kernels.forward_train(
-            x, out, mean, variance, *rolling, scales, biases, 0.99, 1, 1, 1e-5, 0, 0
+            x, out, mean, variance, *rolling, scales, biases, 0.99, 1, 1, 1e-5, 0, LINEAR, 0
         ),
         "training backward": lambda: kernels.backward(
-            x, delta, mean, variance, scales, *updates, 1e-5, 0, 1e-5, 0, 1e-5, 0, 1, 0
+            x, delta, mean, variance, scales, biases, *updates, 1e-5, 0, 1e-5, 0, 1e-5, 0, 1, LINEAR, 0
         ),
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 from darkbn.activations import Activation
 from darkbn.signature import Array
 from darkbn_gpu.activation import forward_to
-from darkbn_gpu.launch import blocks_per_channel, each, is_aligned, launch, scratch
+from darkbn_gpu.launch import MOST_BLOCKS, blocks_per_channel, each, is_aligned, launch, scratch
 
 #: Values of a channel that one block keeps in shared memory: SMALL of batchnorm.cu.
 _SMALL = 4096
@@ -30,6 +30,12 @@ _DIVIDED, _ADDED, _TIMES_MINUS_ROOT, _TIMES_SLOPE = range(4)
 def _parts(x: Array) -> int:
     b, c, s = x.shape
     return blocks_per_channel(c, b * s)
+
+
+def _pieces(x: Array) -> int:
+    """Blocks that share a channel where no sums are joined: as many as keep a device busy to the end."""
+    b, c, s = x.shape
+    return max(1, min(-(-b * s // 8192), MOST_BLOCKS * 4 // max(c, 1)))
 
 
 def _wide(*arrays: Array) -> int:
@@ -65,7 +71,8 @@ def forward_train(
         partial, affines = scratch(x, 3 * c * parts), scratch(x, 4 * c, "float32")
         launch("batchnorm", "batchnorm_moments", c * parts, x, partial, b, c, s, parts, _wide(x))
         each("batchnorm", "batchnorm_finish", c, partial, affines, c, parts, *channel, *rules)
-        launch("batchnorm", "batchnorm_apply", c * parts, x, out, affines, b, c, s, parts, _wide(x, out), below)
+        pieces = _pieces(x)
+        launch("batchnorm", "batchnorm_apply", c * pieces, x, out, affines, b, c, s, pieces, _wide(x, out), below)
     if activation not in _BELOW:
         forward_to(out, out, activation, threads)
 
@@ -92,9 +99,10 @@ def normalize(
 
 def _forward(x: Array, out: Array, *channel_and_rules: Any) -> None:
     mean, variance, scales, biases, epsilon, outside = channel_and_rules
-    sizes = (*x.shape, _parts(x), _wide(x, out))
+    pieces = _pieces(x)
+    sizes = (*x.shape, pieces, _wide(x, out))
     arguments = (x, out, mean, variance, scales, biases, *sizes, float(epsilon), outside)
-    launch("batchnorm", "batchnorm_forward", x.shape[1] * _parts(x), *arguments)
+    launch("batchnorm", "batchnorm_forward", x.shape[1] * pieces, *arguments)
 
 
 def backward(
@@ -146,9 +154,9 @@ def _sums(x: Array | None, delta: Array, mean: Array | None, gate: tuple[Any, ..
 
 
 def _move(x: Array, delta: Array, mean: Array, gradients: Any, gate: tuple[Any, ...] = _OPEN) -> None:
-    parts = _parts(x)
-    sizes = (*x.shape, parts, _wide(x, delta))
-    launch("batchnorm", "batchnorm_gradient", x.shape[1] * parts, x, delta, mean, gradients, *sizes, *gate)
+    pieces = _pieces(x)
+    sizes = (*x.shape, pieces, _wide(x, delta))
+    launch("batchnorm", "batchnorm_gradient", x.shape[1] * pieces, x, delta, mean, gradients, *sizes, *gate)
 
 
 def _join(

@@ -208,14 +208,29 @@ KERNEL batchnorm_finish(const double *partial, float4 *affines, i64 c, i64 parts
     }
 }
 
+/* Packs that a thread reads before it writes the first: a single one leaves the memory idle. */
+#define AHEAD 4
+
 template <int WIDTH>
 DEVICE void apply(const float *x, float *out, Walk w, const Affine &a, float below)
 {
-    for (; going(w); step(w)) {
-        Pack<WIDTH> pack = load<WIDTH>(x + offset(w));
+    while (going(w)) {
+        Pack<WIDTH> packs[AHEAD];
+        i64 places[AHEAD];
+        int count = 0;
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) pack.v[i] = two_lines(affine(a, pack.v[i]), below);
-        store(out + offset(w), pack);
+        for (int k = 0; k < AHEAD; ++k) {
+            if (!going(w)) continue;
+            places[k] = offset(w), packs[k] = load<WIDTH>(x + places[k]);
+            step(w), ++count;
+        }
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k) {
+            if (k >= count) continue;
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i) packs[k].v[i] = two_lines(affine(a, packs[k].v[i]), below);
+            store(out + places[k], packs[k]);
+        }
     }
 }
 
