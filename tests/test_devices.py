@@ -129,7 +129,7 @@ def test_no_room_names_layer_and_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fake = SimpleNamespace(zeros=zeros, ndarray=np.ndarray, ascontiguousarray=np.ascontiguousarray)
     monkeypatch.setattr(backend, "xp", fake)
-    monkeypatch.setattr("darkbn.device.get_backend", lambda name: backend)
+    monkeypatch.setattr("darkbn.device.get_backend", lambda name, precision: backend)
     before = net.layers
     message = r"layer 4 \[convolutional\]: device 'reference' has no room for float64 of shape \(16, 8, 1, 1\): 1 byte"
     with pytest.raises(DeviceError, match=message):
