@@ -59,9 +59,10 @@ DARKBN_INLINE darkbn_wide darkbn_wide_greater(darkbn_wide a, darkbn_wide b) { re
 DARKBN_INLINE darkbn_wide darkbn_wide_lesser(darkbn_wide a, darkbn_wide b) { return darkbn_wide_select(a < b, a, b); }
 #endif
 
+/* NaN stays NaN, and infinity, whose product with a slope of 0 is NaN, stays what it is. */
 DARKBN_INLINE darkbn_wide darkbn_bounded(darkbn_wide v, darkbn_bounds b)
 {
-    return darkbn_wide_lesser((darkbn_wide){0} + b.most, darkbn_wide_greater(v, b.slope * v));
+    return darkbn_wide_lesser((darkbn_wide){0} + b.most, darkbn_wide_greater(b.slope * v, v));
 }
 
 /* What a tile's sums become: blocks of pixels, `plane` floats from block to block. add may be NULL, or `to`. */
