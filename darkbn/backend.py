@@ -46,7 +46,10 @@ def to_host(array: Any) -> Any:
     itself. Numbers stay what they are."""
     if isinstance(array, np.ndarray) or not hasattr(array, "__cuda_array_interface__"):
         return array
-    return array.get()
+    try:
+        return array.get()
+    except RuntimeError as error:  # as all errors of CUDA are in CuPy
+        raise DeviceError(f"{array.dtype} of shape {array.shape} cannot be read off the device: {error}") from error
 
 
 def address(array: Any) -> int:
@@ -122,7 +125,11 @@ class Backend:
         of any device; no copy when it is one already."""
         if self.xp is np:
             values = to_host(values)
-        return self.xp.ascontiguousarray(values, dtype=dtype or self.dtype)
+        try:
+            return self.xp.ascontiguousarray(values, dtype=dtype or self.dtype)
+        except MemoryError as error:
+            kind, shape = dtype or self.dtype, np.shape(values)
+            raise DeviceError(f"device {self.name!r} has no room for {kind} of shape {shape}: {error}") from error
 
     @functools.cached_property
     def together(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from darkbn.errors import DtypeError, ShapeError
+from darkbn.errors import DeviceError, DtypeError, ShapeError
 
 Array = NDArray[Any]
 Kernel = Callable[..., Any]
@@ -73,7 +73,8 @@ def kernel_names(module: Any) -> list[str]:
 
 
 def check_arrays(kernel: str, specs: dict[str, ArraySpec], values: dict[str, Any], dtype: str, xp: Any = np) -> None:
-    """Raise DtypeError or ShapeError unless the arrays fit the contract and each other.
+    """Raise DtypeError or ShapeError unless the arrays fit the contract and each other, DeviceError for arrays of
+    another device.
 
     Args:
         kernel: name for the message.
@@ -87,6 +88,12 @@ def check_arrays(kernel: str, specs: dict[str, ArraySpec], values: dict[str, Any
         value = values[name]
         if value is None and spec.optional:
             continue
+        if not isinstance(value, xp.ndarray) and _is_elsewhere(value):
+            owner, own = type(value).__module__.partition(".")[0], getattr(xp, "__name__", "another module")
+            raise DeviceError(
+                f"{kernel}: {name} is an array of {owner}, {value.dtype}{tuple(value.shape)}, but this backend's are"
+                f" those of {own}: its `array` converts"
+            )
         if not isinstance(value, xp.ndarray):
             raise DtypeError(
                 f"{kernel}: {name} must be an array of {spec.dtype or dtype}, found {type(value).__name__}"
@@ -95,6 +102,11 @@ def check_arrays(kernel: str, specs: dict[str, ArraySpec], values: dict[str, Any
         if value.dtype != _DTYPES[spec.dtype or dtype]:
             raise DtypeError(f"{kernel}: {name} must be of {spec.dtype or dtype}, found {value.dtype.name}")
         _check_shape(kernel, spec, value, sizes)
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """Whether it is an array, of the host or of a GPU."""
+    return isinstance(value, np.ndarray) or hasattr(value, "__cuda_array_interface__")
 
 
 def _check_shape(kernel: str, spec: ArraySpec, value: Any, sizes: dict[str, tuple[Any, str]]) -> None:

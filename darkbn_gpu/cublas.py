@@ -132,8 +132,7 @@ class Cublas(Library):
         across_a, across_b = (blas.CUBLAS_OP_T if side in transposed else blas.CUBLAS_OP_N for side in "ab")
         row_a, row_b = (m if "a" in transposed else k), (k if "b" in transposed else n)
         compute = self._types["float32"] if kind is None else kind
-        blas.gemmStridedBatchedEx(
-            self._handle(),
+        arguments = (
             *(across_b, across_a, n, m, k),
             _ONE.ctypes.data,
             *(address(b), _FLOAT, row_b, b_step),
@@ -142,3 +141,7 @@ class Cublas(Library):
             *(address(c), _FLOAT, n, c_step),
             *(batch, compute, _DEFAULT),
         )
+        try:
+            blas.gemmStridedBatchedEx(self._handle(), *arguments)
+        except RuntimeError as error:  # CuPy's errors of cuBLAS and of the device are such
+            raise DeviceError(f"cuBLAS: {batch} products of {m} x {k} and {k} x {n}: {error}") from error

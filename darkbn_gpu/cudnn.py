@@ -184,7 +184,10 @@ class Cudnn(Library):
         pointers = {tensor: address(array) for tensor, array in zip(plan.inputs, inputs, strict=True)}
         pointers[plan.output] = address(out)
         scratch = self.checked_room(f"convolution.{key.kernel}", room, -(-plan.workspace // 4))
-        plan.graph.execute(pointers, address(scratch) if plan.workspace else 0, handle=handle)
+        try:
+            plan.graph.execute(pointers, address(scratch) if plan.workspace else 0, handle=handle)
+        except RuntimeError as error:
+            raise DeviceError(f"cuDNN: {key}: {error}") from error
 
     def _current_handle(self) -> Any:
         """This thread's handle for the current device, on the current stream."""

@@ -17,8 +17,9 @@ from test_precision import arrays, convolved, geometry, rounded, run
 from vendors import Blas, Dnn
 
 import darkbn
-from darkbn.backend import Backend
+from darkbn.backend import Backend, get_backend, reference_family, to_host
 from darkbn.errors import DeviceError, ShapeError
+from darkbn.signature import array_specs, check_arrays
 from darkbn_gpu import emulation, providers
 from darkbn_gpu.cublas import Cublas
 from darkbn_gpu.cudnn import Cudnn, is_symmetric, make_graph, refused_notes
@@ -244,6 +245,66 @@ def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(DeviceError, match="cuBLAS cannot be used"):
         Cublas.open(Device())
+
+
+# -- a device that fails -----------------------------------------------------------------------------------------------
+
+
+def test_errors_of_libraries_are_device_errors() -> None:
+    """With the sizes."""
+    blas, dnn = cublas(), cudnn()
+
+    def lost(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED")
+
+    g = geometry(*next(s for s in SHAPES if s[0]["n"] == 128 and s[0]["k"] == 1))
+    blas._blas.gemmStridedBatchedEx = lost
+    with pytest.raises(DeviceError, match=r"cuBLAS: 1 products of 128 x 9 and 9 x 256: CUBLAS_STATUS_EXECUTION_FAILED"):
+        run(backend(blas).raw.fused_convolution, backend(blas), g, arrays(g))
+    own = backend(dnn)
+    assert dnn.supports("forward", g, "float32")
+    for activation in (None, 11):
+        plan = dnn._plan(type(next(iter(dnn._plans))[1])("forward", g, "float32", activation))
+        assert plan is not None
+        plan.graph.execute = lost
+    with pytest.raises(DeviceError, match=r"cuDNN: .*b=1, c=9, h=16.*CUBLAS_STATUS_EXECUTION_FAILED"):
+        run(own.raw.fused_convolution, own, g, arrays(g))
+
+
+class There:
+    """An array on a GPU, as far as checks look at it."""
+
+    __cuda_array_interface__ = None
+    dtype, shape = np.dtype("float32"), (2, 3)
+
+    def get(self) -> Any:
+        raise RuntimeError("cudaErrorDevicesUnavailable")
+
+
+def test_arrays_of_another_device_and_a_lost_one() -> None:
+    own = get_backend("emulated")
+    with pytest.raises(
+        DeviceError, match=r"activation.forward: x is an array of \w+, float32\(2, 3\), but this backend's"
+    ):
+        own.activation.forward(There(), 2, 1)
+    gpu = Backend("gpu", SimpleNamespace(ndarray=There, __name__="cupy"), "float32")
+    with pytest.raises(
+        DeviceError, match=r"x is an array of numpy, float64\(4,\), but this backend's are those of cupy"
+    ):
+        check_arrays("k", array_specs(reference_family("activation").forward), {"x": np.zeros(4)}, "float32", gpu.xp)
+    with pytest.raises(
+        DeviceError, match=r"float32 of shape \(2, 3\) cannot be read off the device: cudaErrorDevicesUn"
+    ):
+        to_host(There())
+
+
+def test_no_room_for_a_copy_names_sizes() -> None:
+    def full(values: Any, dtype: str) -> Any:
+        raise MemoryError("out of memory allocating 24 bytes")
+
+    own = Backend("gpu", SimpleNamespace(ascontiguousarray=full), "float32")
+    with pytest.raises(DeviceError, match=r"device 'gpu' has no room for float32 of shape \(2, 3\): out of memory"):
+        own.array(np.zeros((2, 3)))
 
 
 # -- the stand-ins beside the libraries --------------------------------------------------------------------------------
