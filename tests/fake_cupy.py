@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from darkbn.backend import get_backend
+from darkbn import backend
 from darkbn_gpu import emulation, modules
 
 
@@ -447,7 +447,7 @@ def module() -> Any:
 @contextlib.contextmanager
 def installed() -> Iterator[Device]:
     """`import cupy` gives the fake one inside, and device "gpu" is the fake device."""
-    caches = (get_backend, modules.device_function)
+    caches = (backend._made, modules.device_function)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", module())
         patch.setattr(modules, "device_module", RawModule)
