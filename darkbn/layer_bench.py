@@ -144,10 +144,10 @@ class LayerBench:
         )
         for row in self.rows:
             flops = f"{row.gflops:8.1f}" if row.flops else " " * 8
-            ratio = f"~{row.seconds / self.estimate(row):8.1f}" if self.stated else f"{self.speed_up(row):9.2f}"
+            ratio = f"~{row.seconds / self.estimate(row):.1f}" if self.stated else f"{self.speed_up(row):.2f}"
             lines.append(
                 f"{row.index:>5} {row.type[:15]:<15} {row.device:<9} {1e3 * row.seconds:9.3f} {flops}"
-                f" {row.bandwidth:7.2f} {100 * row.share:4.0f}% {ratio}"
+                f" {row.bandwidth:7.2f} {100 * row.share:4.0f}% {ratio:>9}"
             )
         return "\n".join([*lines, *self._totals()])
 

@@ -67,7 +67,7 @@ def _time_blocks(torch: Any, blocks: Any, x: Any, on_gpu: bool, repeat: int) -> 
 
 def _seconds(torch: Any, work: Callable[[], Any], on_gpu: bool, repeat: int) -> float:
     work()
-    times = []
+    times: list[float] = []
     for _ in range(repeat):
         if on_gpu:
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -35,7 +35,7 @@ def _parts(x: Array) -> int:
 def _pieces(x: Array) -> int:
     """Blocks that share a channel where no sums are joined: as many as keep a device busy to the end."""
     b, c, s = x.shape
-    return max(1, min(-(-b * s // 8192), MOST_BLOCKS * 4 // max(c, 1)))
+    return int(max(1, min(-(-b * s // 8192), MOST_BLOCKS * 4 // max(c, 1))))
 
 
 def _wide(*arrays: Array) -> int:

@@ -55,7 +55,7 @@ def test_what_a_gpu_would_add_is_an_estimate() -> None:
     assert [bench.estimate(row) for row in rows] == pytest.approx(seconds)
     text = str(bench)
     assert "~H200 is an estimate, no measurement" in text
-    assert f"~{0.5 / seconds[0]:8.1f}" in text
+    assert f"    ~{0.5 / seconds[0]:.1f}" in text
     assert all(len(line) <= 80 for line in text.splitlines())
     found = bench.as_dict()["estimate"]
     assert found["seconds"] == pytest.approx(sum(seconds))
