@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from darkbn.network import Network
 
 
-def move(net: Network, device: str, precision: str | None = None) -> None:
+def move(net: Network, device: str | Backend, precision: str | None = None) -> None:
     """Move a network with all its arrays to another device.
 
     Its layers are made anew there, since what they compute with belongs to a device; nothing changes when that fails.

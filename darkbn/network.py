@@ -601,7 +601,7 @@ class Network:
         self.width, self.height, self.inputs = width, height, self.layers[0].inputs
         self._allocate(self.training)
 
-    def to(self, device: str, precision: str | None = None) -> Network:
+    def to(self, device: str | Backend, precision: str | None = None) -> Network:
         """Move the network to a device, one of `darkbn.backend.DEVICES`; all arrays keep their values.
 
         The objects in `layers` are new ones afterwards, with arrays of that device (CuPy's on "gpu"); `precision` is as
@@ -666,7 +666,7 @@ def load(
     width: int | None = None,
     height: int | None = None,
     train: bool = False,
-    device: str = "cpu",
+    device: str | Backend = "cpu",
     precision: str | None = None,
     dialect: str | None = None,
     batchnorm: str | BatchNormConvention | None = None,
@@ -683,7 +683,7 @@ def load(
         width, height: size of the input instead of the cfg's.
         train: allocate what training needs at once; otherwise the first training pass does.
         device: "cpu"; "gpu" (CUDA); "reference" (NumPy float64: slow and readable); "emulated" (the GPU's kernels on
-            the host: slower still).
+            the host: slower still); or a backend (`darkbn.backend.get_backend`).
         precision: of convolutions in `predict`, `detect`, `classify` and plans on "gpu" and "emulated": "float32" (or
             None), "tf32" or "float16"; layer by layer and in training everything stays float32.
         dialect: "darknet" (pjreddie) or "alexeyab"; None decides from the weights file and the cfg.
