@@ -85,7 +85,7 @@ def calls(shape: Shape, threads: int) -> dict[str, Callable[[], Any]]:
     weights = array(s.filters, s.channels // s.groups, s.kernel, s.kernel)
     x_delta, weight_updates, biases = np.zeros_like(x), np.zeros_like(weights), array(s.filters)
     delta = array(*out.shape)
-    algorithm = training_algorithm(s.channels, s.filters, s.kernel, (s.stride, s.stride), 1, s.groups)
+    algorithm = training_algorithm(s.channels, s.filters, s.kernel, (s.stride, s.stride), 1, s.groups, (s.out, s.out))
     steps = (s.groups, s.stride, s.stride, 1, s.pad, algorithm, threads)
     sizes = (s.batch, s.channels, s.size, s.size, s.filters, s.kernel, s.out, s.out, *steps)
     work = {name: np.empty(getattr(kernels, f"{name}_workspace")(*sizes), np.float32) for name in PASSES}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import math
 
 
 class Algorithm(enum.IntEnum):
     """How a convolution is computed; include/darkbn/blocked_run.h and convolution_run.h have the same codes.
 
-    The kernels of `blocked_convolution` know all of them, those of `convolution` (plain maps) the first three.
+    The kernels of `blocked_convolution` know all of them, those of `convolution` (plain maps) GEMM, WINOGRAD_2,
+    WINOGRAD_4 and WINOGRAD_STRIDE_2.
     """
 
     #: Register tiles over pixels packed tap by tap: any size, stride, dilation, padding and groups.
@@ -50,15 +52,25 @@ _TILES = {
 _LEAST_CHANNELS = 16
 
 
-def is_winograd(size: int, strides: tuple[int, int], dilation: int, groups: int) -> bool:
-    """Whether Winograd computes such a convolution."""
-    return size == 3 and strides == (1, 1) and dilation == 1 and groups == 1
-
-
 def training_algorithm(
-    channels: int, filters: int, size: int, strides: tuple[int, int], dilation: int, groups: int
+    channels: int,
+    filters: int,
+    size: int,
+    strides: tuple[int, int],
+    dilation: int,
+    groups: int,
+    out: tuple[int, int],
 ) -> Algorithm:
-    """The algorithm of a convolution's passes in training: the fastest one that is exact enough (docs/training.md)."""
-    if is_winograd(size, strides, dilation, groups) and min(channels, filters) >= _LEAST_CHANNELS:
+    """The algorithm of a convolution's passes in training: the fastest one that is exact enough (docs/training.md).
+
+    Args:
+        channels, filters, size, strides, dilation, groups: of the convolution.
+        out: height and width of its output.
+    """
+    if (size, dilation, groups) != (3, 1, 1) or min(channels, filters) < _LEAST_CHANNELS:
+        return Algorithm.GEMM
+    if strides == (1, 1):
         return Algorithm.WINOGRAD_4
-    return Algorithm.GEMM
+    # 49 products a tile of 3x3 outputs instead of 81: they must outweigh what the tiles at the ends lack.
+    products = 49 * math.prod(-(-length // 3) for length in out)
+    return Algorithm.WINOGRAD_STRIDE_2 if strides == (2, 2) and products < 7 * math.prod(out) else Algorithm.GEMM

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import ParamSpec, cast
 
-from darkbn.algorithms import Algorithm, is_winograd
+from darkbn.algorithms import Algorithm
 from darkbn.errors import ShapeError
 
 P = ParamSpec("P")
@@ -111,13 +111,14 @@ def require_plain_algorithm(
     """Raise ShapeError unless convolutions of plain maps can be computed that way."""
     if algorithm == Algorithm.GEMM:
         return
-    known = (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4)
-    _require(algorithm in known, kernel, f"algorithm {algorithm} is none of GEMM, WINOGRAD_2, WINOGRAD_4")
+    known = (Algorithm.WINOGRAD_2, Algorithm.WINOGRAD_4, Algorithm.WINOGRAD_STRIDE_2)
+    _require(algorithm in known, kernel, f"algorithm {algorithm} is none of GEMM, {', '.join(a.name for a in known)}")
+    stride = Algorithm(algorithm).stride
     _require(
-        is_winograd(size, strides, dilation, groups),
+        (size, strides, dilation, groups) == (3, (stride, stride), 1, 1),
         kernel,
-        f"{Algorithm(algorithm).name} needs size 3, strides and dilation 1 and one group, found {size}, {strides},"
-        f" {dilation} and {groups}",
+        f"{Algorithm(algorithm).name} needs size 3, strides {stride}, dilation 1 and one group, found {size},"
+        f" {strides}, {dilation} and {groups}",
     )
 
 

@@ -156,6 +156,21 @@ WINOGRAD = [
 #: So many filters and tiles that all threads transform some filters together, for one region of tiles after another.
 MANY = sizes(151, 150, (1, 1), 290, 3, pad=1)
 
+#: The same with stride 2.
+WINOGRAD_STRIDE_2 = [
+    sizes(1, 1, (1, 1), 1, 3, (2, 2), pad=1),
+    sizes(2, 9, (7, 7), 17, 3, (2, 2), pad=1),
+    sizes(3, 16, (12, 11), 7, 3, (2, 2), pad=1),
+    sizes(1, 2, (6, 141), 3, 3, (2, 2), pad=1),
+    sizes(2, 11, (60, 62), 26, 3, (2, 2), pad=1),
+    sizes(1, 4, (9, 10), 6, 3, (2, 2)),
+    sizes(1, 3, (5, 4), 4, 3, (2, 2), pad=3),
+    sizes(1, 2, (5, 6), 3, 3, (2, 2), pad=1, out=(8, 9)),
+    sizes(1, 2, (19, 20), 3, 3, (2, 2), pad=1, out=(6, 5)),
+    sizes(2, 150, (6, 7), 290, 3, (2, 2), pad=1),
+    sizes(2, 3, (5, 5), 4, 3, (2, 2), out=(0, 3)),
+]
+
 WINDOWS = [s for s in SHAPES if s[1]["groups"] == 1 and s[0]["b"] == 1]
 
 
@@ -174,6 +189,10 @@ def rows() -> Iterator[KernelCase]:
                 yield KernelCase(f"convolution.{function}", symbols, own, tolerance=tolerance, reason=reason)
             none = frozenset(["biases"])
             yield KernelCase("convolution.forward", symbols, own, tolerance=tolerance, reason=reason, none=none)
+    for symbols, scalars in WINOGRAD_STRIDE_2:
+        own = scalars | {"algorithm": int(Algorithm.WINOGRAD_STRIDE_2)}
+        for function in PASSES:
+            yield KernelCase(f"convolution.{function}", symbols, own, tolerance=2e-6, reason=SUMS)
     for function in PASSES:
         own = MANY[1] | {"algorithm": int(Algorithm.WINOGRAD_4)}
         yield KernelCase(f"convolution.{function}", MANY[0], own, tolerance=4e-6, reason=TILES)

@@ -42,6 +42,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "convolutional, 1x1": ("darknet", net(SMOOTH, "[conv]\nfilters=5\nsize=1\nactivation=logistic")),
     "convolutional, 1x1 stride": ("darknet", net(SMOOTH, "[conv]\nfilters=5\nstride=2\nactivation=logistic")),
     "convolutional, winograd": ("darknet", net("[conv]\nfilters=16\nsize=3\npad=1\nactivation=tanh", WIDE, SMOOTH)),
+    "convolutional, winograd with stride 2": (
+        "darknet",
+        net("[conv]\nfilters=16\nsize=3\npad=1\nactivation=tanh", f"{WIDE}\nstride=2", SMOOTH),
+    ),
     "convolutional, groups": ("darknet", net(CONV, "[conv]\nfilters=6\nsize=3\ngroups=2\npad=1\nactivation=tanh")),
     "convolutional, depthwise": ("darknet", net(CONV, "[conv]\nfilters=4\nsize=3\ngroups=4\npad=1\nactivation=tanh")),
     "convolutional, two strides": (

@@ -285,7 +285,7 @@ def _geometry(l: ConvolutionalLayer) -> tuple[int, int, int, int, int]:
 
 def _algorithm(l: ConvolutionalLayer) -> Algorithm:
     """Of the passes in training."""
-    return training_algorithm(l.c, l.n, l.size, (l.stride_y, l.stride_x), l.dilation, l.groups)
+    return training_algorithm(l.c, l.n, l.size, (l.stride_y, l.stride_x), l.dilation, l.groups, (l.out_h, l.out_w))
 
 
 def _workspace(l: ConvolutionalLayer, net: NetworkState, kernel: str, algorithm: Algorithm) -> Any:

@@ -135,7 +135,7 @@ def make_deconvolutional_layer(
 
 def _algorithm(l: DeconvolutionalLayer) -> Algorithm:
     """Of the passes in training."""
-    return training_algorithm(l.n, l.c, l.size, (l.stride, l.stride), 1, 1)
+    return training_algorithm(l.n, l.c, l.size, (l.stride, l.stride), 1, 1, (l.h, l.w))
 
 
 def _workspace_size(l: DeconvolutionalLayer, kernel: str, algorithm: Algorithm, threads: int) -> int:

@@ -6,9 +6,9 @@
 Pixels outside the image are zero. The size of the output is that of the given array: `pad` is what lies left
 of and above the image, so a larger output reads more zeros on the right and below.
 
-`algorithm` (`darkbn.algorithms.Algorithm`: GEMM, WINOGRAD_2 or WINOGRAD_4) is how a backend computes the sums; it does
-not change what they are. WINOGRAD needs 3x3 kernels with strides and dilation 1 in one group. The reference and the GPU
-compute all of them alike.
+`algorithm` (`darkbn.algorithms.Algorithm`: GEMM, WINOGRAD_2, WINOGRAD_4 or WINOGRAD_STRIDE_2) is how a backend
+computes the sums; it does not change what they are. Winograd needs 3x3 kernels with dilation 1 in one group, and
+strides 1, or 2 for WINOGRAD_STRIDE_2. The reference and the GPU compute all of them alike.
 """
 
 from __future__ import annotations

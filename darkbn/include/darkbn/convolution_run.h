@@ -3,16 +3,24 @@
 #define DARKBN_CONVOLUTION_RUN_H
 
 #include "darkbn/convolution.h"
+#include "darkbn/winograd.h"
 #include "darkbn/winograd_weights.h"
 
 /* The codes of darkbn.algorithms.Algorithm that plain maps know. */
-enum { DARKBN_PLAIN_GEMM = 0, DARKBN_PLAIN_WINOGRAD_2 = 1, DARKBN_PLAIN_WINOGRAD_4 = 2 };
+enum {
+    DARKBN_PLAIN_GEMM = 0,
+    DARKBN_PLAIN_WINOGRAD_2 = 1,
+    DARKBN_PLAIN_WINOGRAD_4 = 2,
+    DARKBN_PLAIN_WINOGRAD_STRIDE_2 = 7
+};
 
 /* The side of Winograd's tiles of outputs; 0: another algorithm, or nothing to do. */
-static ptrdiff_t darkbn_tile_side(const darkbn_geometry *g, int algorithm)
+static int darkbn_tile_side(const darkbn_geometry *g, int algorithm)
 {
     if (algorithm == DARKBN_PLAIN_GEMM || g->batch * g->c * g->h * g->w * g->n * g->out_h * g->out_w == 0) return 0;
-    return algorithm == DARKBN_PLAIN_WINOGRAD_2 ? 2 : 4;
+    return algorithm == DARKBN_PLAIN_WINOGRAD_2   ? 2
+           : algorithm == DARKBN_PLAIN_WINOGRAD_4 ? 4
+                                                  : DARKBN_WINOGRAD_HALF;
 }
 
 /* The two maps. Nothing is written to those that a pass takes as const. */
@@ -28,7 +36,7 @@ DARKBN_INLINE darkbn_plain darkbn_outputs_of(const darkbn_geometry *g, const flo
     return map;
 }
 
-static void darkbn_plan_forward(darkbn_winograd_pass *pass, const darkbn_geometry *g, ptrdiff_t m, const float *x,
+static void darkbn_plan_forward(darkbn_winograd_pass *pass, const darkbn_geometry *g, int m, const float *x,
                                 const float *weights, const float *biases, float *out, int threads)
 {
     const darkbn_filters filters = {weights, g->n, g->c, 9 * g->c, 9, 0};
@@ -36,35 +44,40 @@ static void darkbn_plan_forward(darkbn_winograd_pass *pass, const darkbn_geometr
     pass->biases = biases;
     pass->x = darkbn_inputs_of(g, x);
     pass->out = darkbn_outputs_of(g, out);
-    pass->add = 0;
-    darkbn_winograd_plan(pass, m, g->pad, threads);
+    pass->adjoint = pass->add = 0;
+    pass->tiles = darkbn_tile_map(m, &pass->out, g->pad);
+    darkbn_winograd_plan(pass, threads);
 }
 
-/* input_delta[y] takes delta[y + pad - i] * weights[i]: delta[y + j - (2 - pad)] * weights[2 - j]. */
-static void darkbn_plan_backward_input(darkbn_winograd_pass *pass, const darkbn_geometry *g, ptrdiff_t m,
+/* With stride 1 input_delta[y] takes delta[y + pad - i] * weights[i]: delta[y + j - (2 - pad)] * weights[2 - j]. */
+static void darkbn_plan_backward_input(darkbn_winograd_pass *pass, const darkbn_geometry *g, int m,
                                        const float *weights, const float *delta, float *input_delta, int threads)
 {
-    const darkbn_filters filters = {weights, g->c, g->n, 9, 9 * g->c, 1};
+    const int adjoint = m == DARKBN_WINOGRAD_HALF;
+    const darkbn_filters filters = {weights, g->c, g->n, 9, 9 * g->c, !adjoint};
     pass->filters = filters;
     pass->biases = NULL;
     pass->x = darkbn_outputs_of(g, delta);
     pass->out = darkbn_inputs_of(g, input_delta);
+    pass->adjoint = adjoint;
     pass->add = 1;
-    darkbn_winograd_plan(pass, m, 2 - g->pad, threads);
+    pass->tiles = adjoint ? darkbn_tile_map(m, &pass->x, g->pad) : darkbn_tile_map(m, &pass->out, 2 - g->pad);
+    darkbn_winograd_plan(pass, threads);
 }
 
-static void darkbn_plan_backward_weights(darkbn_weights_pass *pass, const darkbn_geometry *g, ptrdiff_t m,
+static void darkbn_plan_backward_weights(darkbn_weights_pass *pass, const darkbn_geometry *g, int m,
                                          const float *x, const float *delta, float *weight_updates)
 {
     pass->x = darkbn_inputs_of(g, x);
     pass->delta = darkbn_outputs_of(g, delta);
     pass->updates = weight_updates;
-    darkbn_weights_plan(pass, m, g->pad);
+    pass->tiles = darkbn_tile_map(m, &pass->delta, g->pad);
+    darkbn_weights_plan(pass);
 }
 
 static ptrdiff_t darkbn_run_forward_workspace(const darkbn_geometry *g, int algorithm, int threads)
 {
-    const ptrdiff_t m = darkbn_tile_side(g, algorithm);
+    const int m = darkbn_tile_side(g, algorithm);
     darkbn_winograd_pass pass;
     if (!m) return darkbn_forward_workspace(g, threads);
     darkbn_plan_forward(&pass, g, m, NULL, NULL, NULL, NULL, threads);
@@ -74,7 +87,7 @@ static ptrdiff_t darkbn_run_forward_workspace(const darkbn_geometry *g, int algo
 static void darkbn_run_forward(const darkbn_geometry *g, const float *x, const float *weights, const float *biases,
                                float *out, float *workspace, int algorithm, int threads)
 {
-    const ptrdiff_t m = darkbn_tile_side(g, algorithm);
+    const int m = darkbn_tile_side(g, algorithm);
     darkbn_winograd_pass pass;
     if (!m) {
         darkbn_convolution_forward(g, x, weights, biases, out, workspace, threads);
@@ -86,7 +99,7 @@ static void darkbn_run_forward(const darkbn_geometry *g, const float *x, const f
 
 static ptrdiff_t darkbn_run_backward_weights_workspace(const darkbn_geometry *g, int algorithm, int threads)
 {
-    const ptrdiff_t m = darkbn_tile_side(g, algorithm);
+    const int m = darkbn_tile_side(g, algorithm);
     darkbn_weights_pass pass;
     if (!m) return darkbn_backward_weights_workspace(g, threads);
     darkbn_plan_backward_weights(&pass, g, m, NULL, NULL, NULL);
@@ -96,7 +109,7 @@ static ptrdiff_t darkbn_run_backward_weights_workspace(const darkbn_geometry *g,
 static void darkbn_run_backward_weights(const darkbn_geometry *g, const float *x, const float *delta,
                                         float *weight_updates, float *workspace, int algorithm, int threads)
 {
-    const ptrdiff_t m = darkbn_tile_side(g, algorithm);
+    const int m = darkbn_tile_side(g, algorithm);
     darkbn_weights_pass pass;
     if (!m) {
         darkbn_convolution_backward_weights(g, x, delta, weight_updates, workspace, threads);
@@ -108,7 +121,7 @@ static void darkbn_run_backward_weights(const darkbn_geometry *g, const float *x
 
 static ptrdiff_t darkbn_run_backward_input_workspace(const darkbn_geometry *g, int algorithm, int threads)
 {
-    const ptrdiff_t m = darkbn_tile_side(g, algorithm);
+    const int m = darkbn_tile_side(g, algorithm);
     darkbn_winograd_pass pass;
     if (!m) return darkbn_backward_input_workspace(g, threads);
     darkbn_plan_backward_input(&pass, g, m, NULL, NULL, NULL, threads);
@@ -118,7 +131,7 @@ static ptrdiff_t darkbn_run_backward_input_workspace(const darkbn_geometry *g, i
 static void darkbn_run_backward_input(const darkbn_geometry *g, const float *weights, const float *delta,
                                       float *input_delta, float *workspace, int algorithm, int threads)
 {
-    const ptrdiff_t m = darkbn_tile_side(g, algorithm);
+    const int m = darkbn_tile_side(g, algorithm);
     darkbn_winograd_pass pass;
     if (!m) {
         darkbn_convolution_backward_input(g, weights, delta, input_delta, workspace, threads);

@@ -145,15 +145,18 @@ static void darkbn_strip_in(const darkbn_plain *map, ptrdiff_t image, ptrdiff_t 
     }
 }
 
-/* Lines of a strip to lines from y and columns from x on; what is outside of the map is dropped. */
+/* A strip to lines from y and columns from x on; what is outside of the map is dropped. */
 static void darkbn_strip_out(const float *strip, ptrdiff_t lines, ptrdiff_t columns, const darkbn_plain *map,
                              ptrdiff_t image, ptrdiff_t block, ptrdiff_t y, ptrdiff_t x, int add)
 {
     const ptrdiff_t plane = map->h * map->w, lanes = darkbn_least(map->c - block * DARKBN_BLOCK, DARKBN_BLOCK);
-    float *first = map->data + (image * map->c + block * DARKBN_BLOCK) * plane + y * map->w + x;
-    const ptrdiff_t width = darkbn_least(columns, map->w - x), height = darkbn_least(lines, map->h - y);
-    for (ptrdiff_t i = 0; i < height; ++i)
-        darkbn_line_out(strip + i * columns * DARKBN_BLOCK, plane, lanes, width, add, first + i * map->w);
+    float *first = map->data + (image * map->c + block * DARKBN_BLOCK) * plane;
+    const ptrdiff_t left = darkbn_most(-x, 0), width = darkbn_least(columns, map->w - x) - left;
+    const ptrdiff_t bottom = darkbn_least(lines, map->h - y);
+    if (width <= 0) return;
+    for (ptrdiff_t i = darkbn_most(-y, 0); i < bottom; ++i)
+        darkbn_line_out(strip + (i * columns + left) * DARKBN_BLOCK, plane, lanes, width, add,
+                        first + (y + i) * map->w + x + left);
 }
 
 #endif

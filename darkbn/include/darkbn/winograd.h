@@ -1,422 +1,302 @@
-/* Winograd convolutions of plain maps, for training: the transforms of blocked_winograd.h on strips of plain maps, with
- * filters that are transformed in every pass, because they are others in every step.
+/* Winograd convolutions of plain maps, for training: forward, and the gradient of the input. With stride 1 that is a
+ * forward pass of delta with the filters flipped and channels and filters exchanged; with stride 2 it is the adjoint.
  *
- * Forward, and the gradient of the input, which is a forward pass of delta with the filters flipped and channels and
- * filters exchanged. Few filters are transformed once, for all regions of tiles. Many of them (deep layers, small maps)
- * would take more memory traffic than products: there the input is transformed once for many tiles, and each thread
- * transforms a tile of filters, a slice of channels at a time, just before it multiplies by it. */
+ * Filters are transformed in every pass, because they are others in every step. Few filters are transformed before, and
+ * each thread takes regions of tiles that fit its cache. Many filters (deep layers, small maps) would take more memory
+ * traffic than products: there the input is transformed for many tiles at once, and filters chunk by chunk: by each
+ * thread for itself, just before it multiplies by them, or where tiles are many, by all threads together. */
 #ifndef DARKBN_WINOGRAD_H
 #define DARKBN_WINOGRAD_H
 
-#include "darkbn/blocked_winograd.h"
-#include "darkbn/plain_blocks.h"
+#include "darkbn/winograd_tiles.h"
 
-#define DARKBN_RUN 32                  /* most tiles of a strip */
-#define DARKBN_STRIP_FLOATS ((DARKBN_RUN * 4 + 2) * DARKBN_WINOGRAD_SIDE * DARKBN_BLOCK + DARKBN_STRIP_SPARE)
-#define DARKBN_SLICE 16                /* blocks of channels whose filters are transformed at a time */
-#define DARKBN_FILTERS_ONCE 1500000    /* most floats of filters that are transformed once */
-#define DARKBN_OWN_TILES 64            /* most tiles for which threads transform filters of their own */
-#define DARKBN_CHUNK_FLOATS 524288     /* of filters that threads transform together */
-#define DARKBN_SHARED_FLOATS 1572864   /* of a region's input then, unless that is fewer tiles than */
+#define DARKBN_SLICE 16               /* blocks of channels whose filters are transformed at a time */
+#define DARKBN_ALONE_FILTERS 1500000  /* most floats of filters for regions of a thread's own */
+#define DARKBN_ALONE_FLOATS 98304     /* of such a region, unless that is fewer tiles than */
+#define DARKBN_ALONE_TILES 24
+#define DARKBN_ALONE_SUMS 36864       /* of these, the sums of some filters */
+#define DARKBN_OWN_TILES 64           /* most tiles for which threads transform filters of their own */
+#define DARKBN_CHUNK_FLOATS 524288    /* of filters that threads transform together */
+#define DARKBN_SHARED_FLOATS 1572864  /* of a region's input then, unless that is fewer tiles than */
 #define DARKBN_SHARED_TILES 128
 
-/* 3x3 filters as a pass reads them: element (f, c, i, j) of its sums is weights[f * filter + c * channel + i * 3 + j],
- * or with the last two counted backwards. */
-typedef struct darkbn_filters {
-    const float *weights;
-    ptrdiff_t n, c, filter, channel;
-    int flipped;
-} darkbn_filters;
-
-/* u = G g of one line of eight filters. */
-DARKBN_INLINE void darkbn_filters_line(const int m, const darkbn_wide *g, darkbn_wide *u)
-{
-    if (m == 2) {
-        const darkbn_wide even = 0.5f * (g[0] + g[2]), odd = 0.5f * g[1];
-        u[0] = g[0];
-        u[1] = even + odd;
-        u[2] = even - odd;
-        u[3] = g[2];
-        return;
-    }
-    const darkbn_wide even_a = -(2.0f / 3) * (g[0] + 0.5f * g[2]), odd_a = (float)(-2 * DARKBN_WINOGRAD_A / 3) * g[1];
-    const darkbn_wide even_b = (1.0f / 6) * (g[0] + 2.0f * g[2]), odd_b = (float)(DARKBN_WINOGRAD_B / 6) * g[1];
-    u[0] = g[0];
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
-    u[5] = g[2];
-}
-
-/* G g G^T of eight filters; position p goes to to[p * step]. taps[t * 8 + lane] are g. */
-DARKBN_INLINE void darkbn_filters_tile(const int m, const float *taps, int flipped, float *to, ptrdiff_t step)
-{
-    darkbn_wide half[DARKBN_WINOGRAD_SIDE][3], in[3], out[DARKBN_WINOGRAD_SIDE];
-    const ptrdiff_t first = flipped ? 8 * DARKBN_BLOCK : 0, next = flipped ? -DARKBN_BLOCK : DARKBN_BLOCK;
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) {
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i) in[i] = darkbn_wide_load(taps + first + (3 * i + j) * next);
-        darkbn_filters_line(m, in, out);
-#pragma GCC unroll 8
-        for (int i = 0; i < m + 2; ++i) half[i][j] = out[i];
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < m + 2; ++i) {
-        darkbn_filters_line(m, half[i], out);
-#pragma GCC unroll 8
-        for (int j = 0; j < m + 2; ++j) darkbn_wide_store(to + (i * (m + 2) + j) * step, out[j]);
-    }
-}
-
-/* Filters [f0, f0 + DARKBN_TILE_FILTERS) of channels [k0, k0 + count), zeros beyond the last ones: position p of
- * channel k and lane l goes to to[p * step + (k - k0) * DARKBN_TILE_FILTERS + l]. */
-DARKBN_INLINE void darkbn_filters_transform(const int m, const darkbn_filters *f, ptrdiff_t f0, ptrdiff_t k0,
-                                            ptrdiff_t count, float *to, ptrdiff_t step)
-{
-    float taps[9 * DARKBN_BLOCK] __attribute__((aligned(64)));
-    for (ptrdiff_t k = k0; k < k0 + count; ++k, to += DARKBN_TILE_FILTERS)
-        for (ptrdiff_t lane = 0; lane < DARKBN_TILE_FILTERS; lane += DARKBN_BLOCK) {
-            const ptrdiff_t lanes = k < f->c ? darkbn_least(f->n - f0 - lane, DARKBN_BLOCK) : 0;
-            if (lanes <= 0) {
-                memset(taps, 0, sizeof taps);
-            } else {
-                const float *from = f->weights + (f0 + lane) * f->filter + k * f->channel;
-                darkbn_square_in(from, f->filter, lanes, taps);
-                for (ptrdiff_t i = 0; i < DARKBN_BLOCK; ++i)
-                    taps[8 * DARKBN_BLOCK + i] = i < lanes ? from[i * f->filter + 8] : 0.0f;
-            }
-            for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
-                darkbn_filters_tile(m, taps + part, f->flipped, to + lane + part, step);
-        }
-}
-
-static void darkbn_filters_transform_2(const darkbn_filters *f, ptrdiff_t f0, ptrdiff_t k0, ptrdiff_t count, float *to,
-                                       ptrdiff_t step)
-{
-    darkbn_filters_transform(2, f, f0, k0, count, to, step);
-}
-
-static void darkbn_filters_transform_4(const darkbn_filters *f, ptrdiff_t f0, ptrdiff_t k0, ptrdiff_t count, float *to,
-                                       ptrdiff_t step)
-{
-    darkbn_filters_transform(4, f, f0, k0, count, to, step);
-}
-
-static void darkbn_transform_filters(ptrdiff_t m, const darkbn_filters *f, ptrdiff_t f0, ptrdiff_t k0, ptrdiff_t count,
-                                     float *to, ptrdiff_t step)
-{
-    (m == 2 ? darkbn_filters_transform_2 : darkbn_filters_transform_4)(f, f0, k0, count, to, step);
-}
-
-/* When filters are transformed. */
-enum darkbn_filters_when {
-    DARKBN_FILTERS_BEFORE,  /* all of them, before everything else */
-    DARKBN_FILTERS_OWN,     /* by each thread, a tile of filters at a time, for a region with few tiles */
-    DARKBN_FILTERS_TOGETHER /* by all threads, some tiles of filters at a time */
+enum darkbn_winograd_way {
+    DARKBN_ALONE,   /* filters before everything else, then a region a thread */
+    DARKBN_OWN,     /* all threads on a region; each transforms a tile of filters at a time */
+    DARKBN_TOGETHER /* all threads on a region, and on some tiles of filters at a time */
 };
 
-/* One pass. `w` has its sizes; w.g is `g`, whose slices are not used. */
+/* One pass. */
 typedef struct darkbn_winograd_pass {
-    darkbn_blocked g;
-    darkbn_winograd w;
     darkbn_filters filters;
     const float *biases;
     darkbn_plain x, out;
-    int add; /* to what out holds */
-    enum darkbn_filters_when when;
-    ptrdiff_t packed, shared, local; /* floats: of biases and filters, of all threads, of each */
-    ptrdiff_t filter_step, slice_floats;
+    int adjoint; /* of the forward pass of the tiles: `out` is its input */
+    int add;     /* to what `out` holds */
+    darkbn_tiles_of tiles;
+    enum darkbn_winograd_way way;
+    ptrdiff_t blocks, filter_tiles;            /* blocks of channels of x, tiles of filters */
+    ptrdiff_t region, chunk;                   /* tiles of a region; tiles of filters whose sums are held at a time */
+    ptrdiff_t in_step, filter_step, out_step;  /* floats from position to position, or from point to point */
+    ptrdiff_t before, shared, local;           /* floats: of biases and filters, of all threads, of each */
 } darkbn_winograd_pass;
 
-static void darkbn_winograd_plan(darkbn_winograd_pass *pass, ptrdiff_t m, ptrdiff_t pad, int threads)
+/* Threads with regions of their own. Neighbours in the input of the adjoint overlap: they would write the same map. */
+static int darkbn_plan_alone(darkbn_winograd_pass *pass, int threads)
 {
-    const darkbn_plain *x = &pass->x, *out = &pass->out;
-    const darkbn_blocked g = {.batch = x->batch, .h = x->h, .w = x->w, .c = x->c, .n = out->c, .size = 3,
-                              .out_h = out->h, .out_w = out->w, .groups = 1, .stride_y = 1, .stride_x = 1,
-                              .dilation = 1, .pad = pad};
-    pass->g = g;
-    pass->packed = darkbn_winograd_packed(g.n, g.c, m);
-    darkbn_winograd *w = &pass->w;
-    *w = darkbn_winograd_of(&pass->g, (int)m, threads);
-    darkbn_winograd_whole(w);
-    if (pass->packed <= DARKBN_FILTERS_ONCE) {
-        pass->when = DARKBN_FILTERS_BEFORE;
-        pass->shared = w->shared ? w->local : 0;
-        pass->local = w->shared ? 0 : w->local;
-        return;
-    }
-    pass->packed = w->filters * DARKBN_TILE_FILTERS;
-    pass->when = w->tiles <= DARKBN_OWN_TILES ? DARKBN_FILTERS_OWN : DARKBN_FILTERS_TOGETHER;
-    const ptrdiff_t channels = w->blocks * DARKBN_BLOCK, each = w->positions * channels;
+    const ptrdiff_t channels = pass->blocks * DARKBN_BLOCK, padded = pass->filter_tiles * DARKBN_TILE_FILTERS;
+    const darkbn_tiles_of *t = &pass->tiles;
+    const ptrdiff_t filters = t->points * t->points * channels * padded, each = t->positions * (channels + padded);
+    const ptrdiff_t most = darkbn_most(DARKBN_ALONE_FLOATS / each, DARKBN_ALONE_TILES);
+    if (pass->adjoint || filters > DARKBN_ALONE_FILTERS || t->count <= 2 * most * threads) return 0;
+    pass->way = DARKBN_ALONE;
+    const ptrdiff_t regions = darkbn_rounded(darkbn_parts_of(t->count, most), threads);
+    pass->region = darkbn_rounded(darkbn_parts_of(t->count, regions), DARKBN_TILE_PIXELS);
+    const ptrdiff_t fit = darkbn_most(DARKBN_ALONE_SUMS / (t->positions * pass->region * DARKBN_TILE_FILTERS), 1);
+    pass->chunk = darkbn_parts_of(pass->filter_tiles, darkbn_parts_of(pass->filter_tiles, fit));
+    pass->filter_step = channels * padded;
+    pass->in_step = darkbn_odd_lines(pass->region * channels);
+    pass->out_step = darkbn_odd_lines(pass->region * pass->chunk * DARKBN_TILE_FILTERS);
+    pass->before = padded + filters;
+    pass->shared = 0;
+    pass->local = t->positions * (pass->in_step + pass->out_step);
+    return 1;
+}
+
+static void darkbn_winograd_plan(darkbn_winograd_pass *pass, int threads)
+{
+    const darkbn_tiles_of *t = &pass->tiles;
+    pass->blocks = darkbn_blocks(pass->filters.c);
+    pass->filter_tiles = darkbn_parts_of(pass->filters.n, DARKBN_TILE_FILTERS);
+    if (darkbn_plan_alone(pass, threads)) return;
+    const ptrdiff_t channels = pass->blocks * DARKBN_BLOCK, each = t->positions * channels;
     const ptrdiff_t most = darkbn_most(DARKBN_SHARED_FLOATS / each, DARKBN_SHARED_TILES);
-    const ptrdiff_t slice = pass->when == DARKBN_FILTERS_OWN ? darkbn_least(w->blocks, DARKBN_SLICE) : w->blocks;
-    w->region = darkbn_rounded(darkbn_parts_of(w->tiles, darkbn_parts_of(w->tiles, most)), DARKBN_TILE_PIXELS);
-    pass->filter_step = darkbn_odd_lines(slice * DARKBN_BLOCK * DARKBN_TILE_FILTERS);
-    w->chunk = 1;
-    if (pass->when == DARKBN_FILTERS_TOGETHER) {
-        const ptrdiff_t fit = darkbn_most(DARKBN_CHUNK_FLOATS / (each * DARKBN_TILE_FILTERS), 1);
-        w->chunk = darkbn_parts_of(w->filters, darkbn_parts_of(w->filters, fit));
-        pass->filter_step = darkbn_odd_lines(w->chunk * channels * DARKBN_TILE_FILTERS);
-    }
-    w->in_step = darkbn_odd_lines(w->region * channels);
-    w->out_step = darkbn_odd_lines(w->region * w->chunk * DARKBN_TILE_FILTERS);
-    pass->slice_floats = w->positions * pass->filter_step;
-    pass->shared = w->positions * w->in_step;
-    pass->local = pass->slice_floats + w->positions * w->out_step;
-    if (pass->when == DARKBN_FILTERS_TOGETHER) {
-        pass->shared += pass->local;
-        pass->local = 0;
-    }
+    const ptrdiff_t fit = darkbn_most(DARKBN_CHUNK_FLOATS / (each * DARKBN_TILE_FILTERS), 1);
+    const int own = t->count <= DARKBN_OWN_TILES;
+    const ptrdiff_t slice = own ? darkbn_least(pass->blocks, DARKBN_SLICE) : pass->blocks;
+    pass->way = own ? DARKBN_OWN : DARKBN_TOGETHER;
+    pass->region = darkbn_rounded(darkbn_parts_of(t->count, darkbn_parts_of(t->count, most)), DARKBN_TILE_PIXELS);
+    pass->chunk = own ? 1 : darkbn_parts_of(pass->filter_tiles, darkbn_parts_of(pass->filter_tiles, fit));
+    pass->in_step = darkbn_odd_lines(pass->region * channels);
+    pass->filter_step = darkbn_odd_lines(pass->chunk * slice * DARKBN_BLOCK * DARKBN_TILE_FILTERS);
+    pass->out_step = darkbn_odd_lines(pass->region * pass->chunk * DARKBN_TILE_FILTERS);
+    pass->before = pass->filter_tiles * DARKBN_TILE_FILTERS;
+    pass->shared = t->positions * pass->in_step;
+    pass->local = t->points * t->points * pass->filter_step + t->positions * pass->out_step;
+    if (own) return;
+    pass->shared += pass->local;
+    pass->local = 0;
 }
 
 static ptrdiff_t darkbn_winograd_pass_floats(const darkbn_winograd_pass *pass, int threads)
 {
-    return darkbn_rounded(pass->packed, DARKBN_LINE) + pass->shared + threads * pass->local + DARKBN_LINE;
-}
-
-/* Tiles next to each other in an image. */
-typedef struct darkbn_run {
-    ptrdiff_t image, y, x, count;
-} darkbn_run;
-
-DARKBN_INLINE darkbn_run darkbn_run_from(ptrdiff_t across, ptrdiff_t down, ptrdiff_t tile, ptrdiff_t tiles)
-{
-    const ptrdiff_t line = tile / across, x = tile % across;
-    const darkbn_run run = {line / down, line % down, x,
-                            darkbn_least(darkbn_least(across - x, tiles), DARKBN_RUN)};
-    return run;
-}
-
-/* Tiles [first, first + count) of a block of channels, transformed, in the panels of the region. */
-DARKBN_INLINE void darkbn_pass_inputs(const int m, const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count,
-                                      ptrdiff_t block, float *region)
-{
-    float strip[DARKBN_STRIP_FLOATS] __attribute__((aligned(64)));
-    const darkbn_winograd *w = &pass->w;
-    const ptrdiff_t panels = darkbn_panels(count), pad = pass->g.pad;
-    ptrdiff_t panel = 0, start = 0, end = darkbn_panel_start(1, panels, count);
-    for (ptrdiff_t p = 0; p < count;) {
-        const darkbn_run run = darkbn_run_from(w->across, w->down, first + p, count - p);
-        const ptrdiff_t columns = run.count * m + 2;
-        darkbn_strip_in(&pass->x, run.image, block, run.y * m - pad, m + 2, run.x * m - pad, columns, strip);
-        for (ptrdiff_t i = 0; i < run.count; ++i, ++p) {
-            if (p == end) {
-                start = end;
-                end = darkbn_panel_start(++panel + 1, panels, count);
-            }
-            float *to = region + (panel * w->blocks + block) * DARKBN_PANEL + (p - start) * DARKBN_BLOCK;
-            for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
-                darkbn_winograd_tile_in(m, strip + i * m * DARKBN_BLOCK + part, columns * DARKBN_BLOCK,
-                                        darkbn_winograd_here, to + part, w->in_step);
-        }
-    }
-}
-
-/* The sums of tiles [first, first + count) of a block of filters, transformed back, to their places. */
-DARKBN_INLINE void darkbn_pass_outputs(const int m, const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count,
-                                       ptrdiff_t block, const float *sums)
-{
-    float strip[DARKBN_STRIP_FLOATS] __attribute__((aligned(64)));
-    const darkbn_winograd *w = &pass->w;
-    const float *from = sums + block / DARKBN_TILE_BLOCKS % w->chunk * w->region * DARKBN_TILE_FILTERS
-                        + block % DARKBN_TILE_BLOCKS * DARKBN_BLOCK;
-    for (ptrdiff_t p = 0; p < count;) {
-        const darkbn_run run = darkbn_run_from(w->across, w->down, first + p, count - p);
-        const ptrdiff_t columns = run.count * m;
-        for (ptrdiff_t i = 0; i < run.count; ++i, ++p) {
-            const darkbn_winograd_target target = {strip + i * m * DARKBN_BLOCK, NULL, columns * DARKBN_BLOCK, m, m,
-                                                   pass->g.packed + block * DARKBN_BLOCK, 1, 1};
-            for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W)
-                darkbn_winograd_tile_out(m, 0, from + p * DARKBN_TILE_FILTERS, w->out_step, &target, part);
-        }
-        darkbn_strip_out(strip, m, columns, &pass->out, run.image, block, run.y * m, run.x * m, pass->add);
-    }
+    return darkbn_rounded(pass->before, DARKBN_LINE) + pass->shared + threads * pass->local + DARKBN_LINE;
 }
 
 #define DARKBN_PASS_PHASES(M)                                                                                     \
-    static void darkbn_pass_inputs_##M(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count,        \
-                                       ptrdiff_t block, float *region)                                            \
+    static void darkbn_pass_in_##M(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count,            \
+                                   ptrdiff_t block, float *inputs)                                                \
     {                                                                                                             \
-        darkbn_pass_inputs(M, pass, first, count, block, region);                                                 \
+        const ptrdiff_t panels = darkbn_panels(count), panel = pass->blocks * DARKBN_PANEL;                       \
+        float *to = inputs + block * DARKBN_PANEL;                                                                \
+        if (pass->adjoint)                                                                                        \
+            darkbn_tiles_in(M, DARKBN_TILE_SPREAD, &pass->tiles, &pass->x, first, count, block, to,               \
+                            pass->in_step, panels, panel);                                                        \
+        else                                                                                                      \
+            darkbn_tiles_in(M, DARKBN_TILE_IN, &pass->tiles, &pass->x, first, count, block, to, pass->in_step,    \
+                            panels, panel);                                                                       \
     }                                                                                                             \
-    static void darkbn_pass_outputs_##M(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count,       \
-                                        ptrdiff_t block, const float *sums)                                       \
+    static void darkbn_pass_out_##M(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count,           \
+                                    ptrdiff_t block, const float *sums, const float *biases)                      \
     {                                                                                                             \
-        darkbn_pass_outputs(M, pass, first, count, block, sums);                                                  \
+        const float *from = sums + block / DARKBN_TILE_BLOCKS % pass->chunk * pass->region * DARKBN_TILE_FILTERS  \
+                            + block % DARKBN_TILE_BLOCKS * DARKBN_BLOCK;                                          \
+        if (M == DARKBN_WINOGRAD_HALF && pass->adjoint)                                                           \
+            darkbn_tiles_out(M, DARKBN_TILE_BACK, &pass->tiles, &pass->out, first, count, block, from,            \
+                             DARKBN_TILE_FILTERS, pass->out_step, NULL, pass->add);                               \
+        else                                                                                                      \
+            darkbn_tiles_out(M, DARKBN_TILE_OUT, &pass->tiles, &pass->out, first, count, block, from,             \
+                             DARKBN_TILE_FILTERS, pass->out_step, biases + block * DARKBN_BLOCK, pass->add);      \
+    }                                                                                                             \
+    static void darkbn_pass_filters_##M(const darkbn_winograd_pass *pass, ptrdiff_t filter, ptrdiff_t k0,         \
+                                        ptrdiff_t count, float *to)                                               \
+    {                                                                                                             \
+        darkbn_filters_transform(M, &pass->filters, filter * DARKBN_TILE_FILTERS, k0, count, to,                  \
+                                 pass->filter_step);                                                              \
     }
 DARKBN_PASS_PHASES(2)
+DARKBN_PASS_PHASES(3)
 DARKBN_PASS_PHASES(4)
 #undef DARKBN_PASS_PHASES
 
+/* Tiles [first, first + count) of a block of channels of x, transformed, in panels. */
 static void darkbn_pass_in(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, ptrdiff_t block,
-                           float *region)
+                           float *inputs)
 {
-    (pass->w.m == 2 ? darkbn_pass_inputs_2 : darkbn_pass_inputs_4)(pass, first, count, block, region);
+    (pass->tiles.m == 2   ? darkbn_pass_in_2
+     : pass->tiles.m == 3 ? darkbn_pass_in_3
+                          : darkbn_pass_in_4)(pass, first, count, block, inputs);
 }
 
+/* The sums of tiles of filters [filter, last), transformed back, to their places. */
 static void darkbn_pass_out(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, ptrdiff_t block,
-                            const float *sums)
+                            const float *sums, const float *biases)
 {
-    (pass->w.m == 2 ? darkbn_pass_outputs_2 : darkbn_pass_outputs_4)(pass, first, count, block, sums);
+    (pass->tiles.m == 2   ? darkbn_pass_out_2
+     : pass->tiles.m == 3 ? darkbn_pass_out_3
+                          : darkbn_pass_out_4)(pass, first, count, block, sums, biases);
 }
 
-/* All filters, transformed, as darkbn_winograd_multiply reads them. */
-static void darkbn_pass_pack(const darkbn_winograd_pass *pass, float *packed, int threads)
+/* `count` channels of a tile of filters, transformed. */
+static void darkbn_pass_filters(const darkbn_winograd_pass *pass, ptrdiff_t filter, ptrdiff_t k0, ptrdiff_t count,
+                                float *to)
 {
-    const darkbn_winograd *w = &pass->w;
-    const ptrdiff_t channels = w->blocks * DARKBN_BLOCK, padded = w->filters * DARKBN_TILE_FILTERS;
-    const ptrdiff_t slices = darkbn_parts_of(w->blocks, DARKBN_SLICE);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (ptrdiff_t task = 0; task < w->filters * slices; ++task) {
-        const ptrdiff_t tile = task / slices, k0 = task % slices * DARKBN_SLICE * DARKBN_BLOCK;
-        darkbn_transform_filters(w->m, &pass->filters, tile * DARKBN_TILE_FILTERS, k0,
-                                 darkbn_least(channels - k0, DARKBN_SLICE * DARKBN_BLOCK),
-                                 packed + padded + (tile * channels + k0) * DARKBN_TILE_FILTERS, padded * channels);
-    }
+    (pass->tiles.m == 2   ? darkbn_pass_filters_2
+     : pass->tiles.m == 3 ? darkbn_pass_filters_3
+                          : darkbn_pass_filters_4)(pass, filter, k0, count, to);
 }
 
-/* A region by one thread, with filters that were transformed before. */
-static void darkbn_pass_region(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, float *region)
+/* Slice `task` % ... of tile `task` / ... of filters from `filter` on, transformed; tiles are `floats` apart. */
+static void darkbn_pass_slice(const darkbn_winograd_pass *pass, ptrdiff_t filter, ptrdiff_t task, float *to)
 {
-    const darkbn_winograd *w = &pass->w;
-    const ptrdiff_t out_blocks = darkbn_blocks(pass->g.n);
-    const darkbn_winograd_region r = darkbn_winograd_whole_region(w, count, region);
-    for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_pass_in(pass, first, count, block, region);
-    for (ptrdiff_t filter = 0; filter < w->filters; filter += w->chunk) {
-        const ptrdiff_t last = darkbn_least(filter + w->chunk, w->filters);
-        for (ptrdiff_t position = 0; position < w->positions; ++position)
-            for (ptrdiff_t f = filter; f < last; ++f) darkbn_winograd_multiply(w, &r, position, f);
-        const ptrdiff_t end = darkbn_least(last * DARKBN_TILE_BLOCKS, out_blocks);
-        for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < end; ++block)
-            darkbn_pass_out(pass, first, count, block, region + w->sums);
-    }
+    const ptrdiff_t slices = darkbn_parts_of(pass->blocks, DARKBN_SLICE), channels = pass->blocks * DARKBN_BLOCK;
+    const ptrdiff_t k0 = task % slices * DARKBN_SLICE * DARKBN_BLOCK, tile = task / slices;
+    darkbn_pass_filters(pass, filter + tile, k0, darkbn_least(channels - k0, DARKBN_SLICE * DARKBN_BLOCK),
+                        to + (tile * channels + k0) * DARKBN_TILE_FILTERS);
 }
 
-/* A region by all threads, with filters that were transformed before. */
-static void darkbn_pass_together(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, float *region,
-                                 int threads)
+/* sums = (or, unless `first_block` is 0, sums +=) blocks [first_block, first_block + blocks) of the inputs of one
+ * position times those of a tile of filters. */
+DARKBN_INLINE void darkbn_pass_product(const darkbn_winograd_pass *pass, ptrdiff_t count, ptrdiff_t first_block,
+                                       ptrdiff_t blocks, const float *inputs, const float *filters, const float *next,
+                                       float *sums)
 {
-    const darkbn_winograd *w = &pass->w;
-    const ptrdiff_t out_blocks = darkbn_blocks(pass->g.n);
-    const darkbn_winograd_region r = darkbn_winograd_whole_region(w, count, region);
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(dynamic)
-        for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_pass_in(pass, first, count, block, region);
-#pragma omp for schedule(dynamic, 8)
-        for (ptrdiff_t i = 0; i < w->positions * w->filters; ++i)
-            darkbn_winograd_multiply(w, &r, i / w->filters, i % w->filters);
-#pragma omp for schedule(dynamic)
-        for (ptrdiff_t block = 0; block < out_blocks; ++block)
-            darkbn_pass_out(pass, first, count, block, region + w->sums);
-    }
-}
-
-/* A tile of filters for all tiles of a region: the filters are transformed here, a slice of channels at a time. */
-static void darkbn_pass_filters(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, ptrdiff_t filter,
-                                const float *region, float *local)
-{
-    const darkbn_winograd *w = &pass->w;
     static const float zeros[DARKBN_TILE_FILTERS] = {0};
-    float *sums = local + pass->slice_floats;
-    const ptrdiff_t slices = darkbn_parts_of(w->blocks, DARKBN_SLICE), slice = darkbn_parts_of(w->blocks, slices);
-    for (ptrdiff_t start = 0; start < w->blocks; start += slice) {
-        const ptrdiff_t steps = darkbn_least(slice, w->blocks - start);
-        darkbn_transform_filters(w->m, &pass->filters, filter * DARKBN_TILE_FILTERS, start * DARKBN_BLOCK,
-                                 steps * DARKBN_BLOCK, local, pass->filter_step);
-        for (ptrdiff_t position = 0; position < w->positions; ++position) {
-            const darkbn_pixels_at panels = {region + position * w->in_step + start * DARKBN_PANEL,
-                                             w->blocks * DARKBN_PANEL, 0, DARKBN_PANEL};
-            darkbn_multiply_panels(count, steps, panels, local + position * pass->filter_step, NULL,
-                                   sums + position * w->out_step, start > 0 ? NULL : zeros);
+    const darkbn_pixels_at panels = {inputs + first_block * DARKBN_PANEL, pass->blocks * DARKBN_PANEL, 0, DARKBN_PANEL};
+    darkbn_multiply_panels(count, blocks, panels, filters, next, sums, first_block > 0 ? NULL : zeros);
+}
+
+/* All channels of one position, as many at a time as stay in the first-level cache: `tiles` tiles of filters. */
+static void darkbn_pass_position(const darkbn_winograd_pass *pass, ptrdiff_t count, ptrdiff_t tiles,
+                                 const float *inputs, const float *filters, float *sums)
+{
+    const ptrdiff_t depth = darkbn_parts_of(pass->blocks, darkbn_parts_of(pass->blocks, DARKBN_GEMM_STEPS));
+    const ptrdiff_t unit = DARKBN_BLOCK * DARKBN_TILE_FILTERS;
+    for (ptrdiff_t tile = 0; tile < tiles; ++tile)
+        for (ptrdiff_t start = 0; start < pass->blocks; start += depth) {
+            const ptrdiff_t blocks = darkbn_least(depth, pass->blocks - start);
+            const float *here = filters + (tile * pass->blocks + start) * unit;
+            darkbn_pass_product(pass, count, start, blocks, inputs, here, here + blocks * unit,
+                                sums + tile * pass->region * DARKBN_TILE_FILTERS);
         }
-    }
-    const ptrdiff_t end = darkbn_least((filter + 1) * DARKBN_TILE_BLOCKS, darkbn_blocks(pass->g.n));
-    for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < end; ++block)
-        darkbn_pass_out(pass, first, count, block, sums);
 }
 
-/* Some tiles of filters, from `filter` on, for all tiles of a region, by all threads, inside a parallel region. The
- * filters of the next ones are transformed while the sums of these are transformed back. */
-static void darkbn_pass_chunk(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, ptrdiff_t filter,
-                              const float *region, float *filters, float *sums)
+/* The output blocks of `tiles` tiles of filters from `filter` on end here. */
+DARKBN_INLINE ptrdiff_t darkbn_pass_end(const darkbn_winograd_pass *pass, ptrdiff_t filter, ptrdiff_t tiles)
 {
-    static const float zeros[DARKBN_TILE_FILTERS] = {0};
-    const darkbn_winograd *w = &pass->w;
-    const ptrdiff_t tiles = darkbn_least(w->chunk, w->filters - filter), channels = w->blocks * DARKBN_BLOCK;
-    const ptrdiff_t slices = darkbn_parts_of(w->blocks, DARKBN_SLICE), tile_floats = channels * DARKBN_TILE_FILTERS;
-    const ptrdiff_t depth = darkbn_parts_of(w->blocks, darkbn_parts_of(w->blocks, DARKBN_GEMM_STEPS));
-#pragma omp for schedule(dynamic)
-    for (ptrdiff_t task = 0; task < tiles * slices; ++task) {
-        const ptrdiff_t k0 = task % slices * DARKBN_SLICE * DARKBN_BLOCK;
-        darkbn_transform_filters(w->m, &pass->filters, (filter + task / slices) * DARKBN_TILE_FILTERS, k0,
-                                 darkbn_least(channels - k0, DARKBN_SLICE * DARKBN_BLOCK),
-                                 filters + task / slices * tile_floats + k0 * DARKBN_TILE_FILTERS, pass->filter_step);
+    return darkbn_least((filter + tiles) * DARKBN_TILE_BLOCKS, darkbn_blocks(pass->filters.n));
+}
+
+/* A region by one thread. */
+static void darkbn_pass_alone(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, const float *biases,
+                              const float *filters, float *inputs)
+{
+    const darkbn_tiles_of *t = &pass->tiles;
+    float *sums = inputs + t->positions * pass->in_step;
+    for (ptrdiff_t block = 0; block < pass->blocks; ++block) darkbn_pass_in(pass, first, count, block, inputs);
+    for (ptrdiff_t filter = 0; filter < pass->filter_tiles; filter += pass->chunk) {
+        const ptrdiff_t tiles = darkbn_least(pass->chunk, pass->filter_tiles - filter);
+        for (ptrdiff_t position = 0; position < t->positions; ++position)
+            darkbn_pass_position(pass, count, tiles, inputs + position * pass->in_step,
+                                 filters + darkbn_point_of(t, position) * pass->filter_step
+                                     + filter * pass->blocks * DARKBN_BLOCK * DARKBN_TILE_FILTERS,
+                                 sums + position * pass->out_step);
+        for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < darkbn_pass_end(pass, filter, tiles); ++block)
+            darkbn_pass_out(pass, first, count, block, sums, biases);
     }
+}
+
+/* A tile of filters for all tiles of a region: they are transformed here, a slice of channels at a time. */
+static void darkbn_pass_own(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, const float *biases,
+                            ptrdiff_t filter, const float *inputs, float *filters)
+{
+    const darkbn_tiles_of *t = &pass->tiles;
+    const ptrdiff_t slice = darkbn_parts_of(pass->blocks, darkbn_parts_of(pass->blocks, DARKBN_SLICE));
+    float *sums = filters + t->points * t->points * pass->filter_step;
+    for (ptrdiff_t start = 0; start < pass->blocks; start += slice) {
+        const ptrdiff_t blocks = darkbn_least(slice, pass->blocks - start);
+        darkbn_pass_filters(pass, filter, start * DARKBN_BLOCK, blocks * DARKBN_BLOCK, filters);
+        for (ptrdiff_t position = 0; position < t->positions; ++position)
+            darkbn_pass_product(pass, count, start, blocks, inputs + position * pass->in_step,
+                                filters + darkbn_point_of(t, position) * pass->filter_step, NULL,
+                                sums + position * pass->out_step);
+    }
+    for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < darkbn_pass_end(pass, filter, 1); ++block)
+        darkbn_pass_out(pass, first, count, block, sums, biases);
+}
+
+/* A chunk of filters, from `filter` on, for all tiles of a region, inside of a parallel region. The next chunk is
+ * transformed while the sums of this one are transformed back. */
+static void darkbn_pass_chunk(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, const float *biases,
+                              ptrdiff_t filter, const float *inputs, float *filters)
+{
+    const darkbn_tiles_of *t = &pass->tiles;
+    const ptrdiff_t tiles = darkbn_least(pass->chunk, pass->filter_tiles - filter);
+    const ptrdiff_t slices = darkbn_parts_of(pass->blocks, DARKBN_SLICE), end = darkbn_pass_end(pass, filter, tiles);
+    float *sums = filters + t->points * t->points * pass->filter_step;
 #pragma omp for schedule(dynamic)
-    for (ptrdiff_t position = 0; position < w->positions; ++position)
-        for (ptrdiff_t tile = 0; tile < tiles; ++tile)
-            for (ptrdiff_t start = 0; start < w->blocks; start += depth) {
-                const darkbn_pixels_at panels = {region + position * w->in_step + start * DARKBN_PANEL,
-                                                 w->blocks * DARKBN_PANEL, 0, DARKBN_PANEL};
-                const float *here = filters + position * pass->filter_step + tile * tile_floats
-                                    + start * DARKBN_BLOCK * DARKBN_TILE_FILTERS;
-                const ptrdiff_t steps = darkbn_least(depth, w->blocks - start);
-                darkbn_multiply_panels(count, steps, panels, here, here + steps * DARKBN_BLOCK * DARKBN_TILE_FILTERS,
-                                       sums + position * w->out_step + tile * w->region * DARKBN_TILE_FILTERS,
-                                       start > 0 ? NULL : zeros);
-            }
-    const ptrdiff_t end = darkbn_least((filter + tiles) * DARKBN_TILE_BLOCKS, darkbn_blocks(pass->g.n));
+    for (ptrdiff_t task = 0; task < tiles * slices; ++task) darkbn_pass_slice(pass, filter, task, filters);
+#pragma omp for schedule(dynamic)
+    for (ptrdiff_t position = 0; position < t->positions; ++position)
+        darkbn_pass_position(pass, count, tiles, inputs + position * pass->in_step,
+                             filters + darkbn_point_of(t, position) * pass->filter_step,
+                             sums + position * pass->out_step);
 #pragma omp for schedule(dynamic) nowait
     for (ptrdiff_t block = filter * DARKBN_TILE_BLOCKS; block < end; ++block)
-        darkbn_pass_out(pass, first, count, block, sums);
+        darkbn_pass_out(pass, first, count, block, sums, biases);
 }
 
-/* A region by all threads, with filters that are transformed here. */
-static void darkbn_pass_shared(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, float *region,
-                               float *local, int threads)
+/* A region by all threads. */
+static void darkbn_pass_shared(const darkbn_winograd_pass *pass, ptrdiff_t first, ptrdiff_t count, const float *biases,
+                               float *inputs, int threads)
 {
-    const darkbn_winograd *w = &pass->w;
+    float *rest = inputs + pass->tiles.positions * pass->in_step;
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(dynamic)
-        for (ptrdiff_t block = 0; block < w->blocks; ++block) darkbn_pass_in(pass, first, count, block, region);
-        if (pass->when == DARKBN_FILTERS_OWN) {
+        for (ptrdiff_t block = 0; block < pass->blocks; ++block) darkbn_pass_in(pass, first, count, block, inputs);
+        if (pass->way == DARKBN_OWN) {
 #pragma omp for schedule(dynamic)
-            for (ptrdiff_t filter = 0; filter < w->filters; ++filter)
-                darkbn_pass_filters(pass, first, count, filter, region, local + DARKBN_THREAD * pass->local);
+            for (ptrdiff_t filter = 0; filter < pass->filter_tiles; ++filter)
+                darkbn_pass_own(pass, first, count, biases, filter, inputs, rest + DARKBN_THREAD * pass->local);
         } else {
-            for (ptrdiff_t filter = 0; filter < w->filters; filter += w->chunk)
-                darkbn_pass_chunk(pass, first, count, filter, region, local, local + pass->slice_floats);
+            for (ptrdiff_t filter = 0; filter < pass->filter_tiles; filter += pass->chunk)
+                darkbn_pass_chunk(pass, first, count, biases, filter, inputs, rest);
         }
     }
 }
 
 /* `workspace` has darkbn_winograd_pass_floats() floats. */
-static void darkbn_winograd_pass_run(darkbn_winograd_pass *pass, float *workspace, int threads)
+static void darkbn_winograd_pass_run(const darkbn_winograd_pass *pass, float *workspace, int threads)
 {
-    const darkbn_winograd *w = &pass->w;
-    const int before = pass->when == DARKBN_FILTERS_BEFORE;
-    float *packed = darkbn_line_start(workspace), *shared = packed + darkbn_rounded(pass->packed, DARKBN_LINE);
-    pass->g.packed = packed;
-    darkbn_pack_biases(pass->biases, pass->g.n, w->filters * DARKBN_TILE_FILTERS, packed);
-    if (before) darkbn_pass_pack(pass, packed, threads);
-    const ptrdiff_t regions = darkbn_parts_of(w->tiles, w->region);
-    if (before && !w->shared) {
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-        for (ptrdiff_t i = 0; i < regions; ++i)
-            darkbn_pass_region(pass, i * w->region, darkbn_least(w->region, w->tiles - i * w->region),
-                               shared + pass->shared + DARKBN_THREAD * pass->local);
+    const ptrdiff_t padded = pass->filter_tiles * DARKBN_TILE_FILTERS, tiles = pass->tiles.count;
+    float *biases = darkbn_line_start(workspace), *rest = biases + darkbn_rounded(pass->before, DARKBN_LINE);
+    darkbn_pack_biases(pass->biases, pass->filters.n, padded, biases);
+    if (pass->way != DARKBN_ALONE) {
+        for (ptrdiff_t first = 0; first < tiles; first += pass->region)
+            darkbn_pass_shared(pass, first, darkbn_least(pass->region, tiles - first), biases, rest, threads);
         return;
     }
-    for (ptrdiff_t first = 0; first < w->tiles; first += w->region) {
-        const ptrdiff_t count = darkbn_least(w->region, w->tiles - first);
-        if (before)
-            darkbn_pass_together(pass, first, count, shared, threads);
-        else
-            darkbn_pass_shared(pass, first, count, shared, shared + w->positions * w->in_step, threads);
+    const ptrdiff_t slices = darkbn_parts_of(pass->blocks, DARKBN_SLICE);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (ptrdiff_t task = 0; task < pass->filter_tiles * slices; ++task)
+            darkbn_pass_slice(pass, 0, task, biases + padded);
+#pragma omp for schedule(dynamic)
+        for (ptrdiff_t first = 0; first < tiles; first += pass->region)
+            darkbn_pass_alone(pass, first, darkbn_least(pass->region, tiles - first), biases, biases + padded,
+                              rest + DARKBN_THREAD * pass->local);
     }
 }
 

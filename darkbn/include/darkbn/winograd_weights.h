@@ -1,6 +1,7 @@
 /* The gradient of 3x3 weights, by the adjoint of Winograd's forward pass: with V = B^T x B of every input tile and
  * D = A delta A^T of every tile of delta, the gradient is G^T (sum over tiles of D * V, position by position) G. The
- * sums are products of matrices, filters by channels, over the tiles of all images.
+ * sums are products of matrices, filters by channels, over the tiles of all images; positions that have the same filter
+ * forward are summed up, too.
  *
  * Tiles are taken in regions, so that V and D stay near. Where all tiles are one region, a task sums up all positions
  * of some filters and channels beside it and transforms them at once; else sums of all positions wait for the
@@ -8,7 +9,7 @@
 #ifndef DARKBN_WINOGRAD_WEIGHTS_H
 #define DARKBN_WINOGRAD_WEIGHTS_H
 
-#include "darkbn/winograd.h"
+#include "darkbn/winograd_tiles.h"
 
 #define DARKBN_OUTER_REGION 192      /* most tiles of a region */
 #define DARKBN_OUTER_FLOATS 2097152  /* of a region, unless that is fewer than 128 tiles */
@@ -32,7 +33,7 @@
 typedef struct darkbn_weights_pass {
     darkbn_plain x, delta;
     float *updates;
-    ptrdiff_t m, pad, positions, across, down, tiles;
+    darkbn_tiles_of tiles;
     ptrdiff_t channels, filters; /* in blocks */
     ptrdiff_t region, x_step, delta_step; /* tiles; floats from position to position */
     ptrdiff_t filter_tasks, filter_blocks, channel_tasks, channel_blocks;
@@ -40,101 +41,30 @@ typedef struct darkbn_weights_pass {
     ptrdiff_t sums, local;       /* floats of all sums, of a thread's */
 } darkbn_weights_pass;
 
-static void darkbn_weights_plan(darkbn_weights_pass *pass, ptrdiff_t m, ptrdiff_t pad)
+static void darkbn_weights_plan(darkbn_weights_pass *pass)
 {
-    const darkbn_plain *delta = &pass->delta;
-    pass->m = m;
-    pass->pad = pad;
-    pass->positions = (m + 2) * (m + 2);
-    pass->across = darkbn_parts_of(delta->w, m);
-    pass->down = darkbn_parts_of(delta->h, m);
-    pass->tiles = delta->batch * pass->across * pass->down;
+    const darkbn_tiles_of *t = &pass->tiles;
     pass->channels = darkbn_blocks(pass->x.c);
-    pass->filters = darkbn_blocks(delta->c);
-    const ptrdiff_t each = pass->positions * (pass->channels + pass->filters) * DARKBN_BLOCK;
+    pass->filters = darkbn_blocks(pass->delta.c);
+    const ptrdiff_t each = t->positions * (pass->channels + pass->filters) * DARKBN_BLOCK;
     const ptrdiff_t fit = darkbn_most(DARKBN_OUTER_FLOATS / darkbn_most(each, 1), 128);
-    const ptrdiff_t regions = darkbn_parts_of(pass->tiles, darkbn_least(fit, DARKBN_OUTER_REGION));
+    const ptrdiff_t regions = darkbn_parts_of(t->count, darkbn_least(fit, DARKBN_OUTER_REGION));
     pass->single = regions <= 1;
-    pass->region = darkbn_most(darkbn_parts_of(pass->tiles, darkbn_most(regions, 1)), 1);
+    pass->region = darkbn_most(darkbn_parts_of(t->count, darkbn_most(regions, 1)), 1);
     pass->x_step = darkbn_odd_lines(pass->region * pass->channels * DARKBN_BLOCK);
     pass->delta_step = darkbn_odd_lines(pass->region * pass->filters * DARKBN_BLOCK);
     pass->filter_tasks = darkbn_parts_of(pass->filters, DARKBN_OUTER_FILTERS);
     pass->channel_tasks = darkbn_parts_of(pass->channels, DARKBN_OUTER_CHANNELS);
     pass->filter_blocks = darkbn_least(DARKBN_OUTER_FILTERS, pass->filters);
     pass->channel_blocks = darkbn_least(DARKBN_OUTER_CHANNELS, pass->channels);
-    pass->sums = pass->single ? 0 : pass->positions * pass->filters * pass->channels * DARKBN_SQUARE;
-    pass->local = pass->single ? pass->positions * pass->filter_blocks * pass->channel_blocks * DARKBN_SQUARE : 0;
+    pass->sums = pass->single ? 0 : t->points * t->points * pass->filters * pass->channels * DARKBN_SQUARE;
+    const ptrdiff_t task = pass->filter_blocks * pass->channel_blocks * DARKBN_SQUARE;
+    pass->local = pass->single ? t->points * t->points * task : 0;
 }
 
 static ptrdiff_t darkbn_weights_pass_floats(const darkbn_weights_pass *pass, int threads)
 {
-    return pass->positions * (pass->x_step + pass->delta_step) + pass->sums + threads * pass->local + DARKBN_LINE;
-}
-
-/* s = A y of one line of a tile of delta. */
-DARKBN_INLINE void darkbn_winograd_spread(const int m, const darkbn_wide *y, darkbn_wide *s)
-{
-    if (m == 2) {
-        s[0] = y[0];
-        s[1] = y[0] + y[1];
-        s[2] = y[0] - y[1];
-        s[3] = y[1];
-        return;
-    }
-    const float a = (float)DARKBN_WINOGRAD_A, b = (float)DARKBN_WINOGRAD_B;
-    const darkbn_wide even_a = y[0] + 0.5f * y[2], odd_a = a * (y[1] + 0.5f * y[3]);
-    const darkbn_wide even_b = y[0] + 2.0f * y[2], odd_b = b * (y[1] + 2.0f * y[3]);
-    s[0] = y[0];
-    s[1] = even_a + odd_a;
-    s[2] = even_a - odd_a;
-    s[3] = even_b + odd_b;
-    s[4] = even_b - odd_b;
-    s[5] = y[3];
-}
-
-/* A y A^T of one block of a tile, whose lines are `line` floats apart; position p goes to to[p * step]. */
-DARKBN_INLINE void darkbn_winograd_tile_spread(const int m, const float *from, ptrdiff_t line, float *to,
-                                               ptrdiff_t step)
-{
-    darkbn_wide half[DARKBN_WINOGRAD_SIDE][4], in[4], out[DARKBN_WINOGRAD_SIDE];
-#pragma GCC unroll 4
-    for (int x = 0; x < m; ++x) {
-#pragma GCC unroll 4
-        for (int y = 0; y < m; ++y) in[y] = darkbn_wide_load(from + y * line + x * DARKBN_BLOCK);
-        darkbn_winograd_spread(m, in, out);
-#pragma GCC unroll 8
-        for (int y = 0; y < m + 2; ++y) half[y][x] = out[y];
-    }
-#pragma GCC unroll 8
-    for (int y = 0; y < m + 2; ++y) {
-        darkbn_winograd_spread(m, half[y], out);
-#pragma GCC unroll 8
-        for (int x = 0; x < m + 2; ++x) darkbn_wide_store(to + (y * (m + 2) + x) * step, out[x]);
-    }
-}
-
-/* Tiles [first, first + count) of a block of x (`is_x`) or delta: position p of tile t goes to
- * to[p * step + (t - first) * 8 + lane]. */
-DARKBN_INLINE void darkbn_weights_tiles(const int m, const int is_x, const darkbn_weights_pass *pass, ptrdiff_t first,
-                                        ptrdiff_t count, ptrdiff_t block, float *to, ptrdiff_t step)
-{
-    float strip[DARKBN_STRIP_FLOATS] __attribute__((aligned(64)));
-    const darkbn_plain *map = is_x ? &pass->x : &pass->delta;
-    const ptrdiff_t pad = is_x ? pass->pad : 0, more = is_x ? 2 : 0;
-    for (ptrdiff_t p = 0; p < count;) {
-        const darkbn_run run = darkbn_run_from(pass->across, pass->down, first + p, count - p);
-        const ptrdiff_t columns = run.count * m + more;
-        darkbn_strip_in(map, run.image, block, run.y * m - pad, m + more, run.x * m - pad, columns, strip);
-        for (ptrdiff_t i = 0; i < run.count; ++i, ++p)
-            for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
-                const float *from = strip + i * m * DARKBN_BLOCK + part;
-                if (is_x)
-                    darkbn_winograd_tile_in(m, from, columns * DARKBN_BLOCK, darkbn_winograd_here,
-                                            to + p * DARKBN_BLOCK + part, step);
-                else
-                    darkbn_winograd_tile_spread(m, from, columns * DARKBN_BLOCK, to + p * DARKBN_BLOCK + part, step);
-            }
-    }
+    return pass->tiles.positions * (pass->x_step + pass->delta_step) + pass->sums + threads * pass->local + DARKBN_LINE;
 }
 
 /* Adds to sums (or, unless `add`, overwrites) the products over `tiles` tiles of DARKBN_OUTER_ROWS filters from `d` on
@@ -213,33 +143,18 @@ static void darkbn_outer_blocks(const darkbn_weights_pass *pass, ptrdiff_t count
     }
 }
 
-/* g = G^T s of one line. */
-DARKBN_INLINE void darkbn_winograd_gather(const int m, const darkbn_wide *s, darkbn_wide *g)
-{
-    if (m == 2) {
-        const darkbn_wide even = 0.5f * (s[1] + s[2]);
-        g[0] = s[0] + even;
-        g[1] = 0.5f * (s[1] - s[2]);
-        g[2] = s[3] + even;
-        return;
-    }
-    const darkbn_wide even_a = -(2.0f / 3) * (s[1] + s[2]), even_b = (1.0f / 6) * (s[3] + s[4]);
-    g[0] = s[0] + (even_a + even_b);
-    g[1] = (float)(-2 * DARKBN_WINOGRAD_A / 3) * (s[1] - s[2]) + (float)(DARKBN_WINOGRAD_B / 6) * (s[3] - s[4]);
-    g[2] = s[5] + (0.5f * even_a + 2.0f * even_b);
-}
-
-/* Sums of one filter and eight channels, positions `step` floats apart, transformed back and added to the updates of
+/* Sums of one filter and eight channels, points `step` floats apart, transformed back and added to the updates of
  * `lanes` of the channels. */
 DARKBN_INLINE void darkbn_weights_back(const int m, const float *sums, ptrdiff_t step, ptrdiff_t lanes, float *updates)
 {
+    const int points = darkbn_winograd_points(m);
     float taps[9 * DARKBN_BLOCK] __attribute__((aligned(64)));
     for (int part = 0; part < DARKBN_BLOCK; part += DARKBN_W) {
-        darkbn_wide half[3][DARKBN_WINOGRAD_SIDE], in[DARKBN_WINOGRAD_SIDE], out[3];
+        darkbn_wide half[3][DARKBN_WINOGRAD_POINTS], in[DARKBN_WINOGRAD_POINTS], out[3];
 #pragma GCC unroll 8
-        for (int x = 0; x < m + 2; ++x) {
+        for (int x = 0; x < points; ++x) {
 #pragma GCC unroll 8
-            for (int y = 0; y < m + 2; ++y) in[y] = darkbn_wide_load(sums + (y * (m + 2) + x) * step + part);
+            for (int y = 0; y < points; ++y) in[y] = darkbn_wide_load(sums + (y * points + x) * step + part);
             darkbn_winograd_gather(m, in, out);
             for (int i = 0; i < 3; ++i) half[i][x] = out[i];
         }
@@ -269,12 +184,12 @@ DARKBN_INLINE void darkbn_weights_square(const int m, const darkbn_weights_pass 
     static void darkbn_weights_x_##M(const darkbn_weights_pass *pass, ptrdiff_t first, ptrdiff_t count,           \
                                      ptrdiff_t block, float *to)                                                  \
     {                                                                                                             \
-        darkbn_weights_tiles(M, 1, pass, first, count, block, to, pass->x_step);                                  \
+        darkbn_tiles_in(M, DARKBN_TILE_IN, &pass->tiles, &pass->x, first, count, block, to, pass->x_step, 1, 0);                                  \
     }                                                                                                             \
     static void darkbn_weights_delta_##M(const darkbn_weights_pass *pass, ptrdiff_t first, ptrdiff_t count,       \
                                          ptrdiff_t block, float *to)                                              \
     {                                                                                                             \
-        darkbn_weights_tiles(M, 0, pass, first, count, block, to, pass->delta_step);                              \
+        darkbn_tiles_in(M, DARKBN_TILE_SPREAD, &pass->tiles, &pass->delta, first, count, block, to, pass->delta_step, 1, 0);                              \
     }                                                                                                             \
     static void darkbn_weights_square_##M(const darkbn_weights_pass *pass, const float *sums, ptrdiff_t step,     \
                                           ptrdiff_t filter, ptrdiff_t channel)                                    \
@@ -282,6 +197,7 @@ DARKBN_INLINE void darkbn_weights_square(const int m, const darkbn_weights_pass 
         darkbn_weights_square(M, pass, sums, step, filter, channel);                                              \
     }
 DARKBN_WEIGHTS_PHASES(2)
+DARKBN_WEIGHTS_PHASES(3)
 DARKBN_WEIGHTS_PHASES(4)
 #undef DARKBN_WEIGHTS_PHASES
 
@@ -289,63 +205,82 @@ DARKBN_WEIGHTS_PHASES(4)
 static void darkbn_weights_transform(const darkbn_weights_pass *pass, ptrdiff_t first, ptrdiff_t count,
                                      ptrdiff_t block, float *region)
 {
-    const ptrdiff_t size = pass->region * DARKBN_BLOCK;
+    const ptrdiff_t size = pass->region * DARKBN_BLOCK, m = pass->tiles.m;
     if (block < pass->channels) {
-        (pass->m == 2 ? darkbn_weights_x_2 : darkbn_weights_x_4)(pass, first, count, block, region + block * size);
+        (m == 2   ? darkbn_weights_x_2
+         : m == 3 ? darkbn_weights_x_3
+                  : darkbn_weights_x_4)(pass, first, count, block, region + block * size);
         return;
     }
     block -= pass->channels;
-    float *to = region + pass->positions * pass->x_step + block * size;
-    (pass->m == 2 ? darkbn_weights_delta_2 : darkbn_weights_delta_4)(pass, first, count, block, to);
+    float *to = region + pass->tiles.positions * pass->x_step + block * size;
+    (m == 2   ? darkbn_weights_delta_2
+     : m == 3 ? darkbn_weights_delta_3
+              : darkbn_weights_delta_4)(pass, first, count, block, to);
 }
 
 static void darkbn_weights_back_square(const darkbn_weights_pass *pass, const float *sums, ptrdiff_t step,
                                        ptrdiff_t filter, ptrdiff_t channel)
 {
-    (pass->m == 2 ? darkbn_weights_square_2 : darkbn_weights_square_4)(pass, sums, step, filter, channel);
+    (pass->tiles.m == 2   ? darkbn_weights_square_2
+     : pass->tiles.m == 3 ? darkbn_weights_square_3
+                          : darkbn_weights_square_4)(pass, sums, step, filter, channel);
 }
 
-/* All positions of some filters and channels, in one go. */
+/* Sums of one point over its positions. v, d and sums begin at the first block of each, v and d at position 0. */
+static void darkbn_weights_point(const darkbn_weights_pass *pass, ptrdiff_t point, ptrdiff_t count, ptrdiff_t filters,
+                                 ptrdiff_t channels, const float *d, const float *v, float *sums, ptrdiff_t across,
+                                 int add)
+{
+    const darkbn_tiles_of *t = &pass->tiles;
+    for (ptrdiff_t p = 0; p < t->positions; ++p) {
+        if (darkbn_point_of(t, p) != point) continue;
+        darkbn_outer_blocks(pass, count, filters, channels, d + p * pass->delta_step, v + p * pass->x_step, sums, across,
+                            add);
+        add = 1;
+    }
+}
+
+/* All points of some filters and channels, in one go. */
 static void darkbn_weights_whole(const darkbn_weights_pass *pass, ptrdiff_t task, const float *region, float *sums)
 {
+    const darkbn_tiles_of *t = &pass->tiles;
     const ptrdiff_t f0 = task % pass->filter_tasks * pass->filter_blocks;
     const ptrdiff_t c0 = task / pass->filter_tasks * pass->channel_blocks, size = pass->region * DARKBN_BLOCK;
     const ptrdiff_t filters = darkbn_least(pass->filter_blocks, pass->filters - f0);
     const ptrdiff_t channels = darkbn_least(pass->channel_blocks, pass->channels - c0);
     const ptrdiff_t step = filters * channels * DARKBN_SQUARE;
-    const float *v = region + c0 * size, *d = region + pass->positions * pass->x_step + f0 * size;
-    for (ptrdiff_t p = 0; p < pass->positions; ++p)
-        darkbn_outer_blocks(pass, pass->tiles, filters, channels, d + p * pass->delta_step, v + p * pass->x_step,
-                            sums + p * step, channels, 0);
+    const float *v = region + c0 * size, *d = region + t->positions * pass->x_step + f0 * size;
+    for (ptrdiff_t point = 0; point < t->points * t->points; ++point)
+        darkbn_weights_point(pass, point, t->count, filters, channels, d, v, sums + point * step, channels, 0);
     for (ptrdiff_t f = 0; f < filters; ++f)
         for (ptrdiff_t c = 0; c < channels; ++c)
             darkbn_weights_back_square(pass, sums + (f * channels + c) * DARKBN_SQUARE, step, f0 + f, c0 + c);
 }
 
-/* One position of some filters and all channels. */
-static void darkbn_weights_position(const darkbn_weights_pass *pass, ptrdiff_t task, ptrdiff_t count,
-                                    const float *region, float *sums, int add)
+/* One point of some filters and all channels. */
+static void darkbn_weights_some(const darkbn_weights_pass *pass, ptrdiff_t task, ptrdiff_t count, const float *region,
+                                float *sums, int add)
 {
-    const ptrdiff_t p = task / pass->filter_tasks, f0 = task % pass->filter_tasks * pass->filter_blocks;
-    const ptrdiff_t size = pass->region * DARKBN_BLOCK, plane = pass->filters * pass->channels * DARKBN_SQUARE;
-    const float *d = region + pass->positions * pass->x_step + p * pass->delta_step + f0 * size;
-    darkbn_outer_blocks(pass, count, darkbn_least(pass->filter_blocks, pass->filters - f0), pass->channels, d,
-                        region + p * pass->x_step, sums + p * plane + f0 * pass->channels * DARKBN_SQUARE,
-                        pass->channels, add);
+    const ptrdiff_t point = task / pass->filter_tasks, f0 = task % pass->filter_tasks * pass->filter_blocks;
+    const ptrdiff_t plane = pass->filters * pass->channels * DARKBN_SQUARE;
+    const float *d = region + pass->tiles.positions * pass->x_step + f0 * pass->region * DARKBN_BLOCK;
+    darkbn_weights_point(pass, point, count, darkbn_least(pass->filter_blocks, pass->filters - f0), pass->channels, d,
+                         region, sums + point * plane + f0 * pass->channels * DARKBN_SQUARE, pass->channels, add);
 }
 
 /* `workspace` has darkbn_weights_pass_floats() floats. */
 static void darkbn_weights_pass_run(const darkbn_weights_pass *pass, float *workspace, int threads)
 {
     float *region = darkbn_line_start(workspace);
-    float *sums = region + pass->positions * (pass->x_step + pass->delta_step);
-    const ptrdiff_t blocks = pass->channels + pass->filters;
+    float *sums = region + pass->tiles.positions * (pass->x_step + pass->delta_step);
+    const ptrdiff_t blocks = pass->channels + pass->filters, tiles = pass->tiles.count;
+    const ptrdiff_t points = pass->tiles.points * pass->tiles.points;
     const ptrdiff_t plane = pass->filters * pass->channels * DARKBN_SQUARE;
-    if (pass->tiles == 0) return;
 #pragma omp parallel num_threads(threads)
     {
-        for (ptrdiff_t first = 0; first < pass->tiles; first += pass->region) {
-            const ptrdiff_t count = darkbn_least(pass->region, pass->tiles - first);
+        for (ptrdiff_t first = 0; first < tiles; first += pass->region) {
+            const ptrdiff_t count = darkbn_least(pass->region, tiles - first);
 #pragma omp for schedule(dynamic)
             for (ptrdiff_t block = 0; block < blocks; ++block)
                 darkbn_weights_transform(pass, first, count, block, region);
@@ -355,8 +290,8 @@ static void darkbn_weights_pass_run(const darkbn_weights_pass *pass, float *work
                     darkbn_weights_whole(pass, task, region, sums + DARKBN_THREAD * pass->local);
             } else {
 #pragma omp for schedule(dynamic)
-                for (ptrdiff_t task = 0; task < pass->positions * pass->filter_tasks; ++task)
-                    darkbn_weights_position(pass, task, count, region, sums, first > 0);
+                for (ptrdiff_t task = 0; task < points * pass->filter_tasks; ++task)
+                    darkbn_weights_some(pass, task, count, region, sums, first > 0);
             }
         }
         if (!pass->single) {
