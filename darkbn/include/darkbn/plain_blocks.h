@@ -81,7 +81,8 @@ DARKBN_INLINE void darkbn_square_out(const float *from, ptrdiff_t step, ptrdiff_
             darkbn_transpose_4(r);
             for (int i = 0; i < 4 && y + i < lanes; ++i) {
                 darkbn_v4_unaligned *at = (darkbn_v4_unaligned *)(to + (y + i) * step + x);
-                *at = add ? *at + r[i] : r[i];
+                const darkbn_v4 old = *at;
+                *at = add ? old + r[i] : r[i];
             }
         }
 #endif
