@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -42,6 +43,7 @@ def on_device(kernel: Kernel) -> Kernel:
     """A GPU's kernel that takes NumPy arrays: all memory that they lie in, guard bands included, is carried there and
     back."""
 
+    @functools.wraps(kernel)
     def call(*args: Any) -> Any:
         import cupy
 
@@ -61,6 +63,16 @@ def on_device(kernel: Kernel) -> Kernel:
         return returned
 
     return call
+
+
+class OnDevice:
+    """A family of a GPU's kernels that take NumPy arrays."""
+
+    def __init__(self, family: Any) -> None:
+        self._family = family
+
+    def __getattr__(self, name: str) -> Kernel:
+        return on_device(getattr(self._family, name))
 
 
 def has_family(backend: str, family: str) -> bool:

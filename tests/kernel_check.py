@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from backends import in_turn, on_device
+from backends import OnDevice, in_turn
 from cases import KernelCase
 
 from darkbn.backend import Backend, reference_family
@@ -269,10 +269,12 @@ def check_backend(case: KernelCase, backend: Backend) -> None:
     reference_module = reference_family(case.family)
     reference = getattr(reference_module, case.function)
     family = getattr(backend, case.family)
+    if backend.name == "gpu":
+        family = OnDevice(family)
     kernel = getattr(family, case.function)
     expected = expected_results(case, reference, reference_module)
     if backend.name in ("gpu", "emulated"):
-        kernel = on_device(kernel) if backend.name == "gpu" else in_turn(kernel)
+        kernel = kernel if backend.name == "gpu" else in_turn(kernel)
         check_kernel(case, reference, kernel, backend.dtype, expected, family, ALIGNED_GUARD)
     check_kernel(case, reference, kernel, backend.dtype, expected, family)
 
