@@ -151,8 +151,9 @@ class Network:
         if training:
             self._check_trainable()
         check_memory(self.layers, training, self.cfg.file)
-        for layer in self.layers:
-            layer.allocate(training)
+        for index, layer in enumerate(self.layers):
+            with layer_errors(index, layer):
+                layer.allocate(training)
         self.training = training
 
     def _require_parameters(self, what: str) -> None:
@@ -319,9 +320,10 @@ class Network:
             args = replace(args, queue=StepQueue(self.backend))
         self.changed()
         resting = [rests(layer, args.iteration, self.options.burn_in) for layer in self.layers]
-        for layer, frozen, rest in zip(self.layers, self.frozen, resting, strict=True):
+        for index, (layer, frozen, rest) in enumerate(zip(self.layers, self.frozen, resting, strict=True)):
             if not frozen and not rest:
-                layer.update(args)
+                with layer_errors(index, layer):
+                    layer.update(args)
         if args.queue is not None:
             args.queue.flush(args)
         for layer in itertools.compress(self.layers, resting):

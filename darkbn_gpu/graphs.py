@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from darkbn.errors import DeviceError
+
 log = logging.getLogger(__name__)
 
 
@@ -47,14 +49,20 @@ class Runner:
         return self._graph is not None
 
     def __call__(self) -> None:
-        """One pass, put on the stream; it may still be at work when this returns."""
+        """One pass, put on the stream; it may still be at work when this returns.
+
+        Raises DeviceError when the device cannot replay the graph.
+        """
         caller = self._cuda.get_current_stream()
         self._before.record(caller)
         self._stream.wait_event(self._before)
         if self._warm and self._graph is None and not self.reason:
             self._capture()
         if self._graph is not None:
-            self._graph.launch(self._stream)
+            try:
+                self._graph.launch(self._stream)
+            except Exception as error:  # CuPy's, for a lost device or no memory
+                raise DeviceError(f"{self._label}: the device cannot replay the CUDA graph: {error}") from error
         else:
             with self._stream, self._cuda.using_allocator(self._pool.malloc):
                 self._make_calls()

@@ -18,7 +18,8 @@ from test_strict_device import _chosen, arrays
 
 import darkbn
 from darkbn.backend import to_host
-from darkbn_gpu import emulation
+from darkbn.errors import DeviceError
+from darkbn_gpu import emulation, modules
 
 pytestmark = pytest.mark.skipif(not emulation.available()[0], reason=emulation.available()[1])
 
@@ -97,7 +98,10 @@ def test_what_cannot_be_captured_is_launched(
             x = np.full(net.input_shape, turn + 1, np.float32)
             np.testing.assert_array_equal(to_host(net.predict(x)), twin.predict(x))
     (record,) = caplog.records
-    assert "no CUDA graph: RuntimeError: the current stream is capturing" in record.getMessage()
+    message = record.getMessage()
+    assert "no CUDA graph: DeviceError" in message
+    assert "layers 1 [layer]" in message
+    assert "the current stream is capturing" in message
     assert "stream is capturing" in net.current_plan().graph
 
 
@@ -107,6 +111,25 @@ def test_errors_of_the_calls_are_the_callers(gpu: fake_cupy.Device, monkeypatch:
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             net.predict(np.ones(net.input_shape, np.float32))
+
+
+def test_errors_of_the_device_name_layers(gpu: fake_cupy.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In passes that launch kernels, and in those that replay them."""
+    net = darkbn.load(TWO_HEADS, device="gpu", seed=3)
+    x = np.ones(net.input_shape, np.float32)
+
+    def lost(*arguments: Any) -> None:
+        raise RuntimeError("cudaErrorLaunchFailure")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(modules, "device_function", lambda file, kernel: lost)
+        with pytest.raises(DeviceError, match=r"layers 0 \[convolution\]: kernel \w+\.\w+, .*cudaErrorLaunchFailure"):
+            net.predict(x)
+    for _ in range(2):
+        net.predict(x)
+    monkeypatch.setattr(fake_cupy.Graph, "launch", lost)
+    with pytest.raises(DeviceError, match=r"cannot replay the CUDA graph: cudaErrorLaunchFailure"):
+        net.predict(x)
 
 
 def test_warmup(gpu: fake_cupy.Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from darkbn import cpu
 from darkbn.activations import mixes_channels
 from darkbn.backend import address, families
-from darkbn.errors import DarkbnError, ShapeError
+from darkbn.errors import DarkbnError, DeviceError, ShapeError
 from darkbn.inference.algorithms import METHODS, Method, candidates
 from darkbn.inference.bottleneck import Pays, fuse_bottlenecks, pays_by_estimate
 from darkbn.inference.budget import Timed, choose_within
@@ -93,6 +94,8 @@ class Plan:
         self._backend = net.backend
         self._arrays = [net.layers[index].output for index in outputs]
         calls = [call for step in steps for call in step.calls]
+        if net.backend.name in ("gpu", "emulated"):
+            calls = [partial(_call, step, net.cfg.file, call) for step in steps for call in step.calls]
         self._pass: Any = net.backend.runner(calls, net.cfg.file)
         self._net, self._version, self._file = weakref.ref(net), net.version, net.cfg.file
 
@@ -138,6 +141,21 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan of {self._file}: {len(self.steps)} steps, {self.arena_bytes / 2**20:.1f} MiB>"
+
+
+@contextlib.contextmanager
+def _errors_named(file: str, kind: str, layers: Sequence[int]) -> Iterator[None]:
+    """Errors of a device in here name the step."""
+    try:
+        yield
+    except DeviceError as error:
+        where = f"layers {', '.join(map(str, layers))} " if layers else ""
+        raise DeviceError(f"{file}: {where}[{kind}]: {error}") from error
+
+
+def _call(step: Step, file: str, call: Call) -> None:
+    with _errors_named(file, step.kind, step.layers):
+        call()
 
 
 class Marks:
@@ -302,7 +320,7 @@ def compile_network(net: Network, outputs: Iterable[int] | None = None, *, tune:
     source = StreamedParameters(net) if net.inference else Parameters()
     memory = _Arena(net, placed, net.threads)
     building = Building(placed.program, memory, net.backend, NetworkState(layers=net.layers), net.threads, source)
-    plan = Plan(net, indices, tuple(_step(building, op) for op in placed.ops), memory, net.threads)
+    plan = Plan(net, indices, tuple(_step(building, op, net.cfg.file) for op in placed.ops), memory, net.threads)
     if isinstance(source, StreamedParameters):
         source.finish(placed.program)
         net.warn_once(source.warnings)
@@ -316,11 +334,12 @@ def parameter_bytes(call: Call, memory: Memory) -> int:
     return sum(array.nbytes for array in arrays if not memory.holds(array))
 
 
-def _step(building: Building, op: Op) -> Step:
+def _step(building: Building, op: Op, file: str) -> Step:
     program = building.program
     method = op.arguments.method if op.kind == "convolution" else op.kind if op.kind == "bottleneck" else ""
     itemsize = np.dtype(building.backend.dtype).itemsize
-    calls = build(building, op)
+    with _errors_named(file, op.kind, op.layers):
+        calls = build(building, op)
     return Step(
         op.kind,
         method,
