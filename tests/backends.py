@@ -21,6 +21,9 @@ GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 #: Families that the GPU's kernels do not have: those of the layout that plans for the CPU use.
 NOT_ON_GPU = frozenset({"blocked", "blocked_bottleneck", "blocked_convolution"})
 
+#: Kernel files that are no family: `together` takes the steps of `optimizer` for all parameters of a network at once.
+ONLY_ON_GPU = frozenset({"together"})
+
 #: Families that only devices have; plans for the CPU use those of the blocked layout instead.
 NOT_ON_CPU = frozenset({"fused_convolution"})
 
