@@ -6,19 +6,13 @@ from darkbn.errors import ShapeError
 from darkbn.signature import Array
 from darkbn_gpu import product
 from darkbn_gpu.launch import each, launch
-from darkbn_gpu.product import MOST_PIXELS, TILED, Geometry, Product, make_panel, multiply, weights_tiling
+from darkbn_gpu.product import MOST_PIXELS, TILED, Geometry, Product, checked_room, make_panel, multiply, weights_tiling
 
 
 def _geometry(x: Array, weights: Array, out: Array, steps: tuple[int, ...]) -> Geometry:
     """Of arrays and (groups, strides, dilation, pad)."""
     (b, c, h, w), (n, _, k, _), (_, _, oh, ow) = x.shape, weights.shape, out.shape
     return Geometry(b, c, h, w, n, k, oh, ow, *steps)
-
-
-def _room(kernel: str, workspace: Array | None, needed: int) -> Array | None:
-    if needed and (workspace is None or workspace.size < needed):
-        raise ShapeError(f"convolution.{kernel}: workspace must have at least {needed} floats")
-    return workspace
 
 
 def forward_workspace(
@@ -58,7 +52,9 @@ def forward(
 ) -> None:
     g = _geometry(x, weights, out, (groups, stride_y, stride_x, dilation, pad))
     g.check("convolution.forward", weights.shape[1], algorithm)
-    product.forward(g, x, weights, biases, None, out, _room("forward", workspace, product.forward_floats(g)))
+    product.forward(
+        g, x, weights, biases, None, out, checked_room("convolution.forward", workspace, product.forward_floats(g))
+    )
 
 
 def backward_weights_workspace(
@@ -107,7 +103,7 @@ def backward_weights(
     if not delta.size:
         return
     t, size = weights_tiling(g), weight_updates.size
-    room = _room("backward_weights", workspace, t.splits * size if t.splits > 1 else 0)
+    room = checked_room("convolution.backward_weights", workspace, t.splits * size if t.splits > 1 else 0)
     partial = room if t.splits > 1 else None
     depth = t.splits * t.chunk
     name = f"convolution_weights_{t.rows}x{t.columns}"
@@ -159,7 +155,7 @@ def backward_input(
         return
     p = Product.backward_input(g)
     words = p.panel_words()
-    room = _room("backward_input", workspace, words + p.partial_floats())
+    room = checked_room("convolution.backward_input", workspace, words + p.partial_floats())
     if room is None or not input_delta.size:
         return
     make_panel(p, weights, room[:words])

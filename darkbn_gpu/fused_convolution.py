@@ -8,7 +8,7 @@ from __future__ import annotations
 from darkbn.errors import ShapeError
 from darkbn.signature import Array
 from darkbn_gpu import product
-from darkbn_gpu.product import TILED, Geometry, Product, make_panel, multiply
+from darkbn_gpu.product import TILED, Geometry, Product, checked_room, make_panel, multiply, put_biases, weights_start
 
 
 class Fused:
@@ -24,17 +24,14 @@ class Fused:
     def packed_size(self, n: int, cg: int, k: int, groups: int) -> int:
         """Floats of packed parameters."""
         if n // max(groups, 1) < TILED:
-            return _start(n) + n * cg * k * k
-        return _start(n) + _panels(n, cg, k, groups).panel_words(self.precision)
+            return weights_start(n) + n * cg * k * k
+        return weights_start(n) + _panels(n, cg, k, groups).panel_words(self.precision)
 
     def pack(self, weights: Array, biases: Array | None, packed: Array, groups: int, threads: int) -> None:
         """Write the packed parameters."""
         n, cg, k = weights.shape[:3]
         _check_packed(packed, self.packed_size(n, cg, k, groups))
-        start = _start(n)
-        packed[:start] = 0
-        if biases is not None:
-            packed[:n] = biases
+        start = put_biases(n, biases, packed)
         if n // max(groups, 1) < TILED:
             packed[start : start + weights.size] = weights.reshape(-1)
         else:
@@ -56,13 +53,11 @@ class Fused:
     ) -> None:
         """The convolution and what follows it."""
         _check_packed(packed, self.packed_size(g.n, g.cg, g.k, g.groups))
-        biases, weights = packed[: g.n], packed[_start(g.n) :]
+        biases, weights = packed[: g.n], packed[weights_start(g.n) :]
         if g.ng < TILED:
             product.forward(g, x, weights, biases, residual, out, None, activations)
             return
-        needed = self.forward_workspace(g)
-        if needed and (workspace is None or workspace.size < needed):
-            raise ShapeError(f"fused_convolution.forward: workspace must have at least {needed} floats")
+        checked_room("fused_convolution.forward", workspace, self.forward_workspace(g))
         multiply(
             Product.forward(g),
             weights,
@@ -74,11 +69,6 @@ class Fused:
             residual=residual,
             activations=activations,
         )
-
-
-def _start(n: int) -> int:
-    """Where the weights begin."""
-    return -(-n // 4) * 4
 
 
 def _panels(n: int, cg: int, k: int, groups: int) -> Product:

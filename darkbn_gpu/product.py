@@ -248,6 +248,27 @@ def multiply(
             finish(partial, biases, rest, to, t.splits, activations, adds)
 
 
+def weights_start(n: int) -> int:
+    """Where the weights begin behind the biases of n filters: at a multiple of 16 bytes."""
+    return -(-n // 4) * 4
+
+
+def put_biases(n: int, biases: Array | None, packed: Array) -> int:
+    """Write the biases of n filters, zeros without any. Returns where the weights begin."""
+    start = weights_start(n)
+    packed[:start] = 0
+    if biases is not None:
+        packed[:n] = biases
+    return start
+
+
+def checked_room(kernel: str, room: Array | None, needed: int) -> Array | None:
+    """The room; raises ShapeError where it is too small. None is enough for no floats."""
+    if needed and (room is None or room.size < needed):
+        raise ShapeError(f"{kernel}: workspace must have at least {needed} floats")
+    return room
+
+
 def forward_floats(g: Geometry) -> int:
     """Room that `forward` needs: the panels and the parts of k."""
     p = Product.forward(g)

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from darkbn.errors import DeviceError, ShapeError
+from darkbn.errors import DeviceError
 from darkbn.signature import Array
 from darkbn_gpu import convolution, fused_convolution, product
 from darkbn_gpu.fused_convolution import Fused
 from darkbn_gpu.library import Library
-from darkbn_gpu.product import LINEAR, TILED, Geometry, finish
+from darkbn_gpu.product import LINEAR, TILED, Geometry, checked_room, finish, put_biases, weights_start
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +139,6 @@ def _require_units(xp: Any, precision: str) -> None:
         )
 
 
-def _geometry(sizes: tuple[int, ...]) -> Geometry:
-    return Geometry(*sizes)
-
-
 class KernelsFused:
     """The family fused_convolution by our kernels in lower precision."""
 
@@ -157,7 +153,7 @@ class KernelsFused:
 
     def forward_workspace(self, *sizes: int) -> int:
         """Of the contract's arguments: activations and threads are the last."""
-        return self._fused.forward_workspace(_geometry(sizes[:-3]))
+        return self._fused.forward_workspace(Geometry(*sizes[:-3]))
 
     def forward(
         self, x: Array, packed: Array, residual: Array | None, out: Array, workspace: Array | None, *scalars: int
@@ -185,7 +181,7 @@ class LibraryConvolution:
 
     def _workspace(self, kernel: str, sizes: tuple[int, ...]) -> int:
         *geometry, _, _ = sizes  # algorithm, threads
-        g = _geometry(tuple(geometry))
+        g = Geometry(*geometry)
         if _is_taken(self._library, kernel, g, "float32"):
             return self._library.workspace(kernel, g, "float32")
         return int(getattr(convolution, f"{kernel}_workspace")(*sizes))
@@ -255,19 +251,16 @@ class LibraryFused:
         self._library, self._precision = library, precision
 
     def packed_size(self, n: int, cg: int, k: int, groups: int) -> int:
-        return 4 * -(-n // 4) + n * cg * k * k + self._library.extra_floats(n * cg * k * k, self._precision)
+        return weights_start(n) + n * cg * k * k + self._library.extra_floats(n * cg * k * k, self._precision)
 
     def pack(self, weights: Array, biases: Array | None, packed: Array, groups: int, threads: int) -> None:
-        start = 4 * -(-weights.shape[0] // 4)
-        packed[:start] = 0
-        if biases is not None:
-            packed[: biases.size] = biases
+        start = put_biases(weights.shape[0], biases, packed)
         packed[start : start + weights.size] = weights.reshape(-1)
         self._library.pack_extra(weights, packed[start + weights.size :], self._precision)
 
     def forward_workspace(self, *sizes: int) -> int:
         *geometry, activation, _, _ = sizes
-        g = _geometry(tuple(geometry))
+        g = Geometry(*geometry)
         if _is_taken(self._library, "forward", g, self._precision):
             return self._library.fused_workspace(g, self._precision, activation)
         return product.forward_floats(g)
@@ -276,14 +269,12 @@ class LibraryFused:
         self, x: Array, packed: Array, residual: Array | None, out: Array, workspace: Array | None, *scalars: int
     ) -> None:
         g, activations = _fused_arguments(x, out, scalars)
-        start, count = 4 * -(-g.n // 4), g.n * g.cg * g.taps
+        start, count = weights_start(g.n), g.n * g.cg * g.taps
         biases, weights = packed[: g.n], packed[start : start + count].reshape(g.n, g.cg, g.k, g.k)
         if _is_taken(self._library, "forward", g, self._precision):
             extra = packed[start + count :]
             ends = (biases, residual, activations)
             self._library.fused(g, x, weights, extra, out, workspace, self._precision, *ends)
             return
-        needed = product.forward_floats(g)
-        if needed and (workspace is None or workspace.size < needed):
-            raise ShapeError(f"fused_convolution.forward: workspace must have at least {needed} floats")
+        checked_room("fused_convolution.forward", workspace, product.forward_floats(g))
         product.forward(g, x, weights, biases, residual, out, workspace, activations)
